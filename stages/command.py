@@ -1,0 +1,47 @@
+"""The command line of a stage, read off the signature of its ``main``."""
+
+import argparse
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from stages.errors import InputError
+from stages.workspace import state_folder
+
+
+def run(main: Callable[..., None], argv: list[str] | None = None) -> None:
+    """Call ``main`` with the positional arguments of the command line, and end the process with its exit code.
+
+    Parameters of ``main`` are annotated with ``str`` or ``Path``; its module's docstring is the ``--help``. Two processes never run
+    one command at once in one folder, because a killed ``dvc`` leaves its stage alive: the second one refuses.
+    """
+    module = inspect.getmodule(main)
+    name = module.__spec__.name if module and module.__spec__ else main.__module__
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for parameter in inspect.signature(main).parameters.values():
+        parser.add_argument(parameter.name, type=parameter.annotation)
+    arguments: dict[str, Any] = vars(parser.parse_args(argv))
+    try:
+        with _only_one(f"{name} {sorted(arguments.items())}"):
+            main(**arguments)
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _only_one(command: str) -> filelock.BaseFileLock:
+    key = hashlib.sha256(f"{Path.cwd()} {command}".encode()).hexdigest()[:16]
+    lock = filelock.FileLock(state_folder("locks") / f"{key}.lock")
+    try:
+        return lock.acquire(timeout=0).lock
+    except filelock.Timeout as error:
+        raise InputError(
+            f"the same command is still running in {Path.cwd()}, perhaps left over from a killed run. Wait for it or end it, then repeat."
+        ) from error

@@ -1,0 +1,113 @@
+"""Any other corpus: JSON Lines, CSV or Parquet, with a map from our columns to those of the file."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.corpora.record import Record
+from stages.errors import InputError
+
+OPTIONAL = ("id", "author", "created_at")
+
+
+def read(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
+    """Yield the rows of a ``.jsonl``, ``.csv`` or ``.parquet`` file in order, streamed.
+
+    ``columns`` maps ``id``, ``author``, ``created_at`` and ``text`` to names in the file. A column not mapped is taken under our name if the
+    file has it; without an ``id`` the row's number identifies the post.
+
+    :raises InputError: if the file is missing, of another kind, broken off, or lacks a mapped column or the text.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file.")
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise InputError(f"{path}: a table ends in {', '.join(readers)}, not in '{path.suffix}'. Rename or convert it.")
+    names: dict[str, str] | None = None
+    for number, row in readers[path.suffix](path):
+        if isinstance(row, str):
+            yield Record(f"row {number}", None, None, row.partition("\x1f")[2], "unreadable", f"{path}: row {number}: {row.partition(chr(31))[0]}")
+            continue
+        if names is None:
+            names = _names(path, columns, row)
+        yield _record(path, number, row, names)
+
+
+def _names(path: Path, columns: Mapping[str, str], row: Mapping[str, object]) -> dict[str, str]:
+    names = {ours: columns.get(ours, ours) for ours in (*OPTIONAL, "text")}
+    missing = [name for ours, name in names.items() if name not in row and (ours in columns or ours == "text")]
+    if missing:
+        raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(row)}. Set columns of this source in params.yaml.")
+    return {ours: name for ours, name in names.items() if name in row}
+
+
+def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str, str]) -> Record:
+    def field(ours: str) -> Any:
+        return row.get(names[ours]) if ours in names else None
+
+    native_id = f"row {number}" if field("id") in (None, "") else str(field("id"))
+    text = field("text")
+    if not isinstance(text, str):
+        return Record(native_id, None, None, "", "unreadable", f"{path}: row {number}: field {names['text']}: {text!r} is no text")
+    try:
+        created = _time(field("created_at"))
+    except (ValueError, TypeError, OverflowError):
+        return Record(native_id, None, None, text, "unreadable", f"{path}: row {number}: field {names['created_at']}: {field('created_at')!r} is no time")
+    author = None if field("author") in (None, "") else str(field("author"))
+    return Record(native_id, author, created, text, None if text.strip() else "empty")
+
+
+def _time(value: Any) -> datetime | None:
+    if value in (None, ""):
+        return None
+    if isinstance(value, int | float) or (isinstance(value, str) and value.isdigit()):
+        return datetime.fromtimestamp(float(value), UTC)
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    raise InputError(f"{path}: row {number}: the file ends within the row. Fetch it again.") from error
+                yield number, f"is no JSON in UTF-8 ({error})\x1f{line.decode(errors='replace')}"
+                continue
+            yield number, row if isinstance(row, dict) else f"is no JSON object\x1f{line.decode(errors='replace')}"
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+        reader = csv.DictReader(file)
+        for number, row in enumerate(reader, 2):
+            values = [value for value in row.values() if isinstance(value, str)]
+            clean = [value.encode(errors="surrogateescape").decode(errors="replace") for value in values]
+            if None in row or None in row.values():
+                yield number, f"another number of fields than the header\x1f{', '.join(clean)}"
+            elif clean != values:
+                yield number, f"is not UTF-8\x1f{', '.join(clean)}"
+            else:
+                yield number, row
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: is not a readable Parquet file ({error}). Fetch it again.") from error

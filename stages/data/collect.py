@@ -1,0 +1,166 @@
+"""Raw dumps to posts: one table, each row marked with what it is good for.
+
+in   a dump: Truth Social's truths.tsv, a Reddit Politosphere folder, or any JSONL, CSV or Parquet table
+out  data/posts/<leaning>.parquet: id, source, author, created_at, text, status
+
+Rows are marked, never dropped. ``status`` is ``kept`` or the first reason against a row: ``unreadable``, ``deleted``, ``empty``, ``language``, ``spam``,
+``short``, ``duplicate``. Texts are masked (links, mentions, e-mail addresses, telephone numbers) and authors hashed with a salt.
+"""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pydantic
+
+from stages import command, params
+from stages.corpora import cleaning, politosphere, table, truthsocial
+from stages.corpora.duplicates import DuplicateFinder
+from stages.corpora.record import Record
+from stages.errors import InputError
+from stages.files import replacing, short_hash
+from stages.params import Section
+from stages.progress import Progress
+from stages.tables import POSTS
+
+CHUNK = 10_000
+
+
+class Source(Section):
+    """One corpus: what kind of dump lies where."""
+
+    format: Literal["truthsocial", "politosphere", "table"]
+    path: Path
+    columns: dict[Literal["id", "author", "created_at", "text"], str] = {}
+
+
+class Params(Section):
+    """``params.yaml: collect``."""
+
+    sources: dict[str, Source]
+    parties: dict[str, Literal["dem", "rep"]]
+    language: str
+    language_certainty: float = pydantic.Field(ge=0, le=1)
+    min_words: int = pydantic.Field(ge=1)
+    duplicate_similarity: float = pydantic.Field(gt=0, le=1)
+    max_unreadable: float = pydantic.Field(ge=0, le=1)
+    salt: str
+
+
+def read(leaning: str, settings: Params) -> Iterator[Record]:
+    """The rows of the dump that ``settings`` name for ``leaning``.
+
+    :raises InputError: if the dump cannot be read, or nothing says which party's subreddits count.
+    """
+    source = settings.sources[leaning]
+    if source.format == "truthsocial":
+        return truthsocial.read(source.path)
+    if source.format == "table":
+        return table.read(source.path, source.columns)
+    if leaning not in settings.parties:
+        raise InputError(f"params.yaml: collect.parties has no entry for '{leaning}'. Say which party's subreddits count: dem or rep.")
+    return politosphere.read(source.path, settings.parties[leaning], settings.language)
+
+
+def to_post(record: Record, source: str, settings: Params) -> dict[str, object]:
+    """One row of the table, marked with everything that can be told from the row alone."""
+    text = cleaning.mask(record.text)
+    author = None if record.author is None else hashlib.blake2b(f"{source}\x1f{record.author}".encode(), key=settings.salt.encode(), digest_size=8).hexdigest()
+    return {
+        "id": short_hash(source, record.native_id),
+        "source": source,
+        "author": author,
+        "created_at": record.created_at,
+        "text": text,
+        "status": record.unusable or judge_text(text, settings),
+    }
+
+
+def judge_text(text: str, settings: Params) -> str:
+    """``spam``, ``short``, ``language`` or ``kept``: what a masked text alone tells."""
+    if cleaning.is_spam(text):
+        return "spam"
+    if len(cleaning.words(text)) < settings.min_words:
+        return "short"
+    code, probability = cleaning.language(text)
+    return "language" if code != settings.language and probability >= settings.language_certainty else "kept"
+
+
+def mark_duplicates(status: pa.Array, repeated: np.ndarray) -> pa.Array:
+    """``status`` [n] with ``duplicate`` where a kept row repeats an earlier one (booleans [n])."""
+    return pa.array(np.where(repeated & (np.asarray(status) == "kept"), "duplicate", np.asarray(status)), pa.string())
+
+
+def collect(records: Iterator[Record], source: str, settings: Params, target: Path) -> Counter[str]:
+    """Stream ``records`` into the Parquet file ``target``; how many rows got each status.
+
+    Twice over the rows: duplicates are only known at the end, and texts do not stay in memory.
+
+    :raises InputError: if more rows are unreadable than the set share, or no row is kept. ``target`` is then left as it was.
+    """
+    finder = DuplicateFinder(settings.duplicate_similarity)
+    ids: list[np.ndarray] = []
+    problems: list[str] = []
+    counts: Counter[str] = Counter()
+    progress = Progress("collect")
+    with replacing(target) as final, replacing(final.with_name(f"{final.name}.first")) as first:
+        with pq.ParquetWriter(first, POSTS, compression="zstd") as writer:
+            while chunk := list(islice(records, CHUNK)):
+                problems += [record.problem for record in chunk if record.problem][: max(0, 5 - len(problems))]
+                rows = [to_post(record, source, settings) for record in chunk]
+                for row in rows:
+                    finder.add(str(row["text"]) if row["status"] == "kept" else "")
+                ids.append(np.array([int(str(row["id"]), 16) for row in rows], dtype=np.uint64))
+                counts.update(str(row["status"]) for row in rows)
+                writer.write_table(pa.Table.from_pylist(rows, schema=POSTS))
+                progress.add(len(rows))
+        _refuse_broken(counts, problems, settings)
+        repeated = finder.find() | _seen_before(np.concatenate(ids) if ids else np.zeros(0, np.uint64))
+        counts.clear()
+        with pq.ParquetFile(first) as source_file, pq.ParquetWriter(final, POSTS, compression="zstd") as writer:
+            start = 0
+            for batch in source_file.iter_batches(batch_size=CHUNK):
+                status = mark_duplicates(batch.column("status"), repeated[start : start + len(batch)])
+                counts.update(status.to_pylist())
+                writer.write_batch(batch.set_column(POSTS.get_field_index("status"), POSTS.field("status"), status))
+                start += len(batch)
+        first.unlink()
+        first.touch()
+        if not counts["kept"]:
+            raise InputError(f"{target}: no post of {sum(counts.values())} is kept: {dict(counts)}. Is the source the right one, and collect.language?")
+    progress.close()
+    return counts
+
+
+def _seen_before(ids: np.ndarray) -> np.ndarray:
+    seen = np.ones(len(ids), dtype=bool)
+    seen[np.unique(ids, return_index=True)[1]] = False
+    return seen
+
+
+def _refuse_broken(counts: Counter[str], problems: list[str], settings: Params) -> None:
+    total, broken = sum(counts.values()), counts["unreadable"]
+    if broken > settings.max_unreadable * total:
+        raise InputError(
+            f"{broken} of {total} rows are unreadable, more than collect.max_unreadable = {settings.max_unreadable} allows. The first:\n  "
+            + "\n  ".join(problems)
+            + "\nMend the file, or allow more."
+        )
+
+
+def main(leaning: str, source: Path, target: Path) -> None:
+    """Collect the posts of one leaning."""
+    settings = params.load("collect", Params)
+    counts = collect(read(leaning, settings), settings.sources[leaning].format + ":" + source.name, settings, target)
+    print(f"collect {leaning}: {sum(counts.values())} rows, " + ", ".join(f"{n} {status}" for status, n in counts.most_common()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command.run(main)

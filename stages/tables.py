@@ -1,0 +1,60 @@
+"""Parquet tables with explicit schemas, and the schemas that stages share."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.errors import InputError
+from stages.files import replacing
+
+POSTS = pa.schema(
+    {
+        "id": pa.string(),
+        "source": pa.string(),
+        "author": pa.string(),
+        "created_at": pa.timestamp("us", tz="UTC"),
+        "text": pa.string(),
+        "status": pa.string(),
+    }
+)
+SCORED = pa.schema(
+    [*POSTS, ("score", pa.int8()), ("p0", pa.float32()), ("p1", pa.float32()), ("p2", pa.float32()), ("p3", pa.float32()), ("kept", pa.bool_())]
+)
+INSTRUCTIONS = pa.schema({"id": pa.string(), "post_id": pa.string(), "instruction": pa.string(), "response": pa.string()})
+RESPONSES = INSTRUCTIONS
+PREFERENCES = pa.schema({"id": pa.string(), "post_id": pa.string(), "prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
+
+
+def rejects(schema: pa.Schema) -> pa.Schema:
+    """The schema of rows that a stage took out: the same columns and why."""
+    return schema.append(pa.field("reason", pa.string()))
+
+
+def read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read the columns of ``schema``, in its order and types; further columns are ignored.
+
+    :raises InputError: if the file is missing, is no Parquet file, or lacks a column or holds it in another type.
+    """
+    try:
+        found = pq.read_schema(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file. `dvc repro` makes it.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: is not a readable Parquet file ({error}). Delete it and run `dvc repro`.") from error
+    missing = [name for name in schema.names if name not in found.names]
+    if missing:
+        raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(found.names)}.")
+    table = pq.read_table(path, columns=schema.names)
+    try:
+        return table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"{path}: a column has another type than {schema.to_string(show_field_metadata=False)}: {error}") from error
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]] | pa.Table, schema: pa.Schema) -> None:
+    """Write ``rows`` as a zstd-compressed Parquet file that replaces ``path`` when it is complete."""
+    table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
