@@ -22,9 +22,7 @@ def run(main: Callable[..., None], argv: list[str] | None = None) -> None:
     """
     module = inspect.getmodule(main)
     name = module.__spec__.name if module and module.__spec__ else main.__module__
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {name}", description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter)
     for parameter in inspect.signature(main).parameters.values():
         parser.add_argument(parameter.name, type=parameter.annotation)
     arguments: dict[str, Any] = vars(parser.parse_args(argv))
@@ -42,6 +40,4 @@ def _only_one(command: str) -> filelock.BaseFileLock:
     try:
         return lock.acquire(timeout=0).lock
     except filelock.Timeout as error:
-        raise InputError(
-            f"the same command is still running in {Path.cwd()}, perhaps left over from a killed run. Wait for it or end it, then repeat."
-        ) from error
+        raise InputError(f"the same command is still running in {Path.cwd()}, perhaps left over from a killed run. Wait for it or end it, then repeat.") from error

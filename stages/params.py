@@ -34,6 +34,30 @@ def load(section: str, schema: type[S], file: Path = FILE) -> S:
     return parse(schema, values, f"{file}: {section}")
 
 
+class Datasets(pydantic.BaseModel):
+    """What ``sft`` trains on, read beside the stage's own section."""
+
+    datasets: tuple[str, ...]
+
+
+class Study(pydantic.BaseModel):
+    """What the stages that look at all adapters need to know of the whole file; they track just these two keys."""
+
+    leanings: tuple[str, ...]
+    sft: Datasets
+
+
+def load_study(file: Path = FILE) -> Study:
+    """Read which leanings and datasets there are.
+
+    :raises InputError: if the file does not say.
+    """
+    try:
+        return Study.model_validate(read_yaml(file))
+    except pydantic.ValidationError as error:
+        raise InputError(f"{file}: needs the lists `leanings` and `sft.datasets`: {error}") from error
+
+
 def parse(schema: type[S], values: object, place: str) -> S:
     """Check ``values`` against ``schema``; ``place`` says in errors where they came from."""
     try:

@@ -1,7 +1,8 @@
 """Prompts are data: wording and answer parsing in ``prompts/<task>.yaml``.
 
-A prompt file holds a ``system`` text and a ``user`` text with ``$placeholders``, worked ``examples``, and, for each leaning, ``wording`` (values
-for placeholders). ``answer`` is a regular expression whose group ``answer`` is what is read from a completion.
+A prompt file holds a ``system`` and a ``user`` text with ``$placeholders``. Values come from the row that is asked about, from the leaning's
+``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``answer`` is a regular
+expression whose group ``answer`` is what is read from a completion, and ``compose`` what is made of it; ``options`` are the fixed answers of a choice.
 """
 
 import re
@@ -16,21 +17,17 @@ from stages.llm.interface import Message, Prompt
 from stages.params import Section, parse, read_yaml
 
 
-class Example(Section):
-    """One worked example: values for the placeholders of ``user``, and the answer to them."""
-
-    given: dict[str, str]
-    answer: str
-
-
 class Task(Section):
     """One prompt file."""
 
     system: str
     user: str
     answer: str = r"(?s)(?P<answer>.*\S)"
-    wording: dict[str, dict[str, str]] = {}
-    examples: dict[str, tuple[Example, ...]] = {}
+    compose: str = "$answer"
+    options: tuple[str, ...] = ()
+    wording: dict[str, dict[str, str]] = pydantic.Field(default_factory=dict)
+    example: str = ""
+    examples: dict[str, tuple[dict[str, str], ...]] = pydantic.Field(default_factory=dict)
     neutral: tuple[str, ...] = ()
     "content-free inputs for contextual calibration"
 
@@ -41,29 +38,26 @@ class Task(Section):
             raise ValueError("the pattern needs a group (?P<answer>…)")
         return value
 
-    def words(self, leaning: str) -> dict[str, str]:
-        """The wording of ``leaning``.
+    def render(self, leaning: str, given: Mapping[str, str]) -> Prompt:
+        """The chat that asks about ``given`` in the wording of ``leaning``.
 
-        :raises InputError: if the prompt file has none for it.
+        :raises InputError: if the file has no wording for that leaning, or a placeholder without a value.
         """
         if self.wording and leaning not in self.wording:
             raise InputError(f"the prompt has no wording for '{leaning}', only for {', '.join(self.wording)}. Add it under `wording:`.")
-        return self.wording.get(leaning, {})
-
-    def render(self, leaning: str, given: Mapping[str, str]) -> Prompt:
-        """Fill the placeholders for ``leaning``: system text, examples as earlier turns, then the question about ``given``."""
-        words = self.words(leaning)
-        turns = [Message("system", Template(self.system).substitute(words).strip())] if self.system else []
-        for example in self.examples.get(leaning, ()):
-            turns.append(Message("user", Template(self.user).substitute(words, **example.given).strip()))
-            turns.append(Message("assistant", example.answer.strip()))
-        turns.append(Message("user", Template(self.user).substitute(words, **given).strip()))
-        return tuple(turns)
+        words = self.wording.get(leaning, {})
+        try:
+            examples = "\n\n".join(Template(self.example).substitute(words, **example).strip() for example in self.examples.get(leaning, ()))
+            system = Template(self.system).substitute(words, examples=examples).strip()
+            user = Message("user", Template(self.user).substitute(words, **given).strip())
+        except KeyError as error:
+            raise InputError(f"the prompt has a placeholder ${error.args[0]} that nothing fills. There are: {', '.join([*words, *given])}.") from error
+        return (Message("system", system), user) if system else (user,)
 
     def read(self, text: str) -> str | None:
-        """What the pattern finds in a completion, stripped of blanks; nothing if it does not fit."""
+        """What the pattern finds in a completion, as ``compose`` words it; nothing if the pattern does not fit."""
         match = re.search(self.answer, text)
-        return match["answer"].strip() if match and match["answer"].strip() else None
+        return Template(self.compose).substitute(answer=match["answer"].strip()) if match and match["answer"].strip() else None
 
 
 def load(path: Path) -> Task:

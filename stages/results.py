@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from stages.files import replacing
 
-Figures: TypeAlias = "Mapping[str, Figures | float | int | str | bool]"
+Figures: TypeAlias = Mapping[str, "Figures | float | int | str | bool"]
 
 
 def write_metrics(path: Path, figures: Figures) -> None:

@@ -19,9 +19,7 @@ POSTS = pa.schema(
         "status": pa.string(),
     }
 )
-SCORED = pa.schema(
-    [*POSTS, ("score", pa.int8()), ("p0", pa.float32()), ("p1", pa.float32()), ("p2", pa.float32()), ("p3", pa.float32()), ("kept", pa.bool_())]
-)
+SCORED = pa.schema([*POSTS, ("score", pa.int8()), ("p0", pa.float32()), ("p1", pa.float32()), ("p2", pa.float32()), ("p3", pa.float32()), ("kept", pa.bool_())])
 INSTRUCTIONS = pa.schema({"id": pa.string(), "post_id": pa.string(), "instruction": pa.string(), "response": pa.string()})
 RESPONSES = INSTRUCTIONS
 PREFERENCES = pa.schema({"id": pa.string(), "post_id": pa.string(), "prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +13,14 @@ import pyarrow.parquet as pq
 from stages.corpora.record import Record
 from stages.errors import InputError
 
-OPTIONAL = ("id", "author", "created_at")
+Column = Literal["id", "author", "created_at", "text"]
+Columns = Mapping[Column, str]
+"What the file calls our columns."
+
+OPTIONAL: tuple[Column, ...] = ("id", "author", "created_at")
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
+def read(path: Path, columns: Columns) -> Iterator[Record]:
     """Yield the rows of a ``.jsonl``, ``.csv`` or ``.parquet`` file in order, streamed.
 
     ``columns`` maps ``id``, ``author``, ``created_at`` and ``text`` to names in the file. A column not mapped is taken under our name if the
@@ -29,7 +33,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise InputError(f"{path}: a table ends in {', '.join(readers)}, not in '{path.suffix}'. Rename or convert it.")
-    names: dict[str, str] | None = None
+    names: dict[Column, str] | None = None
     for number, row in readers[path.suffix](path):
         if isinstance(row, str):
             yield Record(f"row {number}", None, None, row.partition("\x1f")[2], "unreadable", f"{path}: row {number}: {row.partition(chr(31))[0]}")
@@ -39,16 +43,17 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Record]:
         yield _record(path, number, row, names)
 
 
-def _names(path: Path, columns: Mapping[str, str], row: Mapping[str, object]) -> dict[str, str]:
-    names = {ours: columns.get(ours, ours) for ours in (*OPTIONAL, "text")}
+def _names(path: Path, columns: Columns, row: Mapping[str, object]) -> dict[Column, str]:
+    ours_in_order: tuple[Column, ...] = (*OPTIONAL, "text")
+    names = {ours: columns.get(ours, ours) for ours in ours_in_order}
     missing = [name for ours, name in names.items() if name not in row and (ours in columns or ours == "text")]
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(row)}. Set columns of this source in params.yaml.")
     return {ours: name for ours, name in names.items() if name in row}
 
 
-def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str, str]) -> Record:
-    def field(ours: str) -> Any:
+def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[Column, str]) -> Record:
+    def field(ours: Column) -> Any:
         return row.get(names[ours]) if ours in names else None
 
     native_id = f"row {number}" if field("id") in (None, "") else str(field("id"))

@@ -11,7 +11,10 @@ from pathlib import Path
 from stages.corpora.record import Record
 from stages.errors import InputError
 
-COLUMNS = tuple("id timestamp time_scraped is_retruth is_reply author like_count retruth_count reply_count text external_id url truth_retruthed".split())
+COLUMNS = (
+    *("id", "timestamp", "time_scraped", "is_retruth", "is_reply", "author", "like_count", "retruth_count", "reply_count"),
+    *("text", "external_id", "url", "truth_retruthed"),
+)
 ROW_START = re.compile(rb"-?\d+\t(-1|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?)\t[^\t]*\t[tf]\t[tf]\t")
 MISSING = "-1"
 

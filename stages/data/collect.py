@@ -38,7 +38,7 @@ class Source(Section):
 
     format: Literal["truthsocial", "politosphere", "table"]
     path: Path
-    columns: dict[Literal["id", "author", "created_at", "text"], str] = {}
+    columns: table.Columns = pydantic.Field(default_factory=dict)
 
 
 class Params(Section):

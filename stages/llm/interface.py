@@ -73,8 +73,10 @@ class LanguageModel(Protocol):
     Both methods yield ``(index of the prompt, result)`` as results become known, in any order, each index once.
     """
 
-    fingerprint: str
-    "changes whenever the model could answer differently: weights, adapter, server and model name"
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the model could answer differently: weights, adapter, server and model name."""
+        ...
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
         """Write an answer to each prompt; ``repeat`` distinguishes several answers to one prompt."""

@@ -14,12 +14,11 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-from jinja2.exceptions import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
+from stages.llm.tokenizer import Tokenizer, load_model
 
 BATCH = 512  # tokens evaluated at once: more does not run faster on a CPU and takes more memory
 
@@ -27,28 +26,28 @@ BATCH = 512  # tokens evaluated at once: more does not run faster on a CPU and t
 class LlamaCpp:
     """A GGUF model, with at most one adapter attached at a time."""
 
-    def __init__(self, file: Path, sequences: int = 32, context: int = 1024, cells: int = 8192) -> None:
+    def __init__(self, file: Path, sequences: int = 32, context: int = 1024) -> None:
         """Load ``file``.
 
-        Up to ``sequences`` answers are written side by side, each with room for ``context`` tokens (prompt and answer), within a memory of
-        ``cells`` tokens for all of them.
+        Up to ``sequences`` answers are written side by side, each with memory for ``context`` tokens (prompt and answer).
 
         :raises InputError: if the file is missing, llama.cpp cannot load it, or the memory does not suffice.
         """
-        _quiet()
-        self.file, self.sequences, self.context, self.cells = file, sequences, context, max(cells, 2 * context)
-        self.model = _load(file)
-        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        self.template = _chat_template(self.model, file)
+        self.file, self.sequences, self.context = file, sequences, context
+        self.model = load_model(file)
+        self.tokenizer = Tokenizer(self.model, file)
+        self.vocab = self.tokenizer.vocab
         self.base_fingerprint = self.fingerprint = sha256(file)
         self._adapters: dict[Path, Any] = {}
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.n_batch, params.n_ubatch = self.cells, sequences + 1, BATCH, BATCH
-        params.kv_unified = True
+        params.n_ctx, params.n_seq_max = (sequences + 1) * context, sequences + 1  # sequence 0 holds the shared prefix
+        params.n_batch = params.n_ubatch = BATCH
+        params.kv_unified = False  # each sequence attends to its own cells only, not to a masked pool of all
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         self._context = llama_cpp.llama_init_from_model(self.model, params)
         if not self._context:
-            raise InputError(f"{file}: no memory for {self.cells} tokens. Lower runtime.cells or runtime.context in params.yaml.")
+            raise InputError(f"{file}: no memory for {sequences} sequences of {context} tokens. Lower runtime.sequences in params.yaml.")
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch, self._side_batch = _Batch(BATCH), _Batch(BATCH)
 
@@ -84,39 +83,9 @@ class LlamaCpp:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- text and tokens
-
-    def tokens(self, text: str, *, special: bool = True) -> list[int]:
-        """Token numbers of ``text``; with ``special``, markers such as ``<|im_start|>`` count as the tokens they name."""
-        raw = text.encode()
-        buffer = (llama_cpp.llama_token * (len(raw) + 8))()
-        n = llama_cpp.llama_tokenize(self.vocab, raw, len(raw), buffer, len(buffer), False, special)
-        return list(buffer[:n])
-
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; nothing for special tokens."""
-        buffer = ctypes.create_string_buffer(256)
-        n = llama_cpp.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
-        return buffer.raw[: max(n, 0)]
-
-    def render(self, prompt: Prompt, *, answer_follows: bool = True) -> str:
-        """The chat as the model's own template writes it."""
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-        try:
-            return str(self.template.render(messages=turns, add_generation_prompt=answer_follows, bos_token=self._text_of("bos"), eos_token=self._text_of("eos")))
-        except TemplateError as error:
-            raise InputError(f"{self.file}: its chat template refuses the prompt: {error}") from error
-
-    def _n_vocab(self) -> int:
-        return int(llama_cpp.llama_vocab_n_tokens(self.vocab))
-
-    def _text_of(self, which: str) -> str:
-        token = getattr(llama_cpp, f"llama_vocab_{which}")(self.vocab)
-        return (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"").decode() if token >= 0 else ""
-
     def _prompt_tokens(self, prompt: Prompt, room: int) -> tuple[list[int], int]:
         """Tokens of a rendered prompt, at most ``room``; the last turn is cut at a sentence until they fit, and by how many characters."""
-        tokens, cut = self.tokens(self.render(prompt)), 0
+        tokens, cut = self.tokenizer.tokens(self.tokenizer.render(prompt)), 0
         while len(tokens) > room:
             last = prompt[-1].content
             shorter = _cut_at_sentence(last, len(last) * room // len(tokens) - 16)
@@ -124,7 +93,7 @@ class LlamaCpp:
                 raise InputError(f"a prompt of {len(tokens)} tokens leaves no room for the text it asks about. Raise runtime.context or shorten its examples.")
             cut += len(last) - len(shorter)
             prompt = (*prompt[:-1], type(prompt[-1])(prompt[-1].role, shorter))
-            tokens = self.tokens(self.render(prompt))
+            tokens = self.tokenizer.tokens(self.tokenizer.render(prompt))
         return tokens, cut
 
     def _share_prefix(self, prompts: Sequence[list[int]]) -> int:
@@ -137,7 +106,8 @@ class LlamaCpp:
 
     def _start_sequence(self, sequence: int, shared: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-        llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, 0, shared)
+        if shared:
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
 
     def _evaluate(self, tokens: list[int], start: int, sequence: int) -> None:
         for first in range(0, len(tokens), BATCH):
@@ -155,21 +125,16 @@ class LlamaCpp:
         waiting = [(index, *self._prompt_tokens(prompt, self.context - sampling.max_tokens)) for index, prompt in enumerate(prompts)]
         waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
         shared = self._share_prefix([tokens for _, tokens, _ in waiting])
-        room = self.cells - shared
-        free, running = list(range(1, self.sequences + 1)), list[_Answer]()
+        free, running = list(range(self.sequences, 0, -1)), list[_Answer]()
         try:
             while waiting or running:
                 self._batch.clear()
+                running.sort(key=lambda answer: answer.sequence)  # llama.cpp evaluates runs of neighbouring sequences together
                 for answer in running:
                     answer.row = self._batch.add(answer.last, answer.position, answer.sequence, logits=True)
                 while waiting and free and self._batch.size < BATCH:
-                    index, tokens, cut = waiting[-1]
-                    answer = _Answer(index, free[-1], len(tokens), len(tokens) - shared + sampling.max_tokens, cut)
-                    if answer.cells > room:
-                        break
-                    waiting.pop()
-                    free.pop()
-                    room -= answer.cells
+                    index, tokens, cut = waiting.pop()
+                    answer = _Answer(index, free.pop(), len(tokens), cut)
                     self._start_sequence(answer.sequence, shared)
                     rest = tokens[shared:]
                     if len(rest) > BATCH - self._batch.size:  # all but the last token in batches of its own
@@ -185,7 +150,7 @@ class LlamaCpp:
                     if completion:
                         running.remove(answer)
                         free.append(answer.sequence)
-                        room += answer.cells
+                        free.sort(reverse=True)
                         llama_cpp.llama_sampler_free(answer.sampler)
                         yield answer.index, completion
         finally:
@@ -195,9 +160,9 @@ class LlamaCpp:
     def _step(self, answer: "_Answer", sampling: Sampling) -> Completion | None:
         """Draw the next token of ``answer``; its completion if that ended it."""
         token = llama_cpp.llama_sampler_sample(answer.sampler, self._context, answer.row)
-        ended = llama_cpp.llama_vocab_is_eog(self.vocab, token)
+        ended = token in self.tokenizer.ending
         if not ended:
-            answer.text += self.piece(token)
+            answer.text += self.tokenizer.piece(token)
             answer.position += answer.count > 0
             answer.last, answer.count = token, answer.count + 1
         text = answer.text.decode(errors="replace")
@@ -212,17 +177,12 @@ class LlamaCpp:
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`. What all prompts begin with is evaluated once."""
-        tree = _OptionTree([self.tokens(option, special=False) for option in options])
+        tree = _OptionTree([self.tokenizer.tokens(option, special=False) for option in options])
         prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
         shared = self._share_prefix([tokens for tokens, _ in prepared])
-        order = sorted(range(len(prompts)), key=lambda index: len(prepared[index][0]), reverse=True)
+        order = sorted(range(len(prompts)), key=lambda index: len(prepared[index][0]))
         while order:
-            group, room = list[int](), self.cells - shared
-            while order and len(group) < self.sequences:
-                room -= len(prepared[order[-1]][0]) - shared + tree.depth
-                if room < 0:
-                    break
-                group.append(order.pop())
+            group, order = order[: self.sequences], order[self.sequences :]
             for index, logs in zip(group, self._score([prepared[i][0] for i in group], shared, tree), strict=True):
                 weights = np.exp(logs)
                 tokens, cut = prepared[index]
@@ -233,14 +193,14 @@ class LlamaCpp:
         for sequence in range(1, len(prompts) + 1):
             self._start_sequence(sequence, shared)
         ends = self._last_logits({sequence: (prompt[shared:], shared) for sequence, prompt in enumerate(prompts, 1)})
-        logs = {sequence: {(): row} for sequence, row in ends.items()}
+        logs: dict[int, dict[tuple[int, ...], np.ndarray]] = {sequence: {(): row} for sequence, row in ends.items()}
         for branch in tree.branches:  # options of several tokens: follow one beginning at a time, for all prompts together
             for sequence, prompt in enumerate(prompts, 1):
                 llama_cpp.llama_memory_seq_rm(self._memory, sequence, len(prompt), -1)
             ends = self._last_logits({sequence: (list(branch), len(prompt)) for sequence, prompt in enumerate(prompts, 1)})
             for sequence, row in ends.items():
                 logs[sequence][branch] = row
-        ending = [token for token in range(self._n_vocab()) if llama_cpp.llama_vocab_is_eog(self.vocab, token)] if tree.ambiguous else []
+        ending = self.tokenizer.ending if tree.ambiguous else []
         return [tree.log_probabilities(logs[sequence], ending) for sequence in range(1, len(prompts) + 1)]
 
     def _last_logits(self, parts: dict[int, tuple[list[int], int]]) -> dict[int, np.ndarray]:
@@ -260,7 +220,7 @@ class LlamaCpp:
 
     def _log_softmax(self, row: int) -> np.ndarray:
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        logits = np.ctypeslib.as_array(pointer, shape=(self._n_vocab(),)).astype(np.float64)
+        logits = np.ctypeslib.as_array(pointer, shape=(self.tokenizer.size,)).astype(np.float64)
         logits -= logits.max()
         return np.asarray(logits - np.log(np.exp(logits).sum()))
 
@@ -272,8 +232,6 @@ class _Answer:
     index: int
     sequence: int
     prompt_tokens: int
-    cells: int
-    "of memory that it may come to need"
     cut: int
     sampler: Any = None
     row: int = 0
@@ -355,7 +313,7 @@ def _sampler(sampling: Sampling, tokens: list[int], repeat: int) -> Any:
     return chain
 
 
-def _common_prefix(sequences: list[list[int]]) -> int:
+def _common_prefix(sequences: Sequence[list[int]]) -> int:
     """How many first tokens all share, leaving each at least one of its own."""
     if not sequences:
         return 0
@@ -369,28 +327,3 @@ def _cut_at_sentence(text: str, length: int) -> str:
     start = text[: max(length, 0)]
     end = max(start.rfind(mark) for mark in (". ", "! ", "? ", "\n"))
     return start[: end + 1] if end > len(start) // 2 else start
-
-
-def _chat_template(model: Any, file: Path) -> Any:
-    template = llama_cpp.llama_model_chat_template(model, None)
-    if not template:
-        raise InputError(f"{file}: holds no chat template. Use an instruction-tuned model.")
-    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template.decode())
-
-
-def _load(file: Path) -> Any:
-    if not file.exists():
-        raise InputError(f"{file}: there is no such model file.")
-    model = llama_cpp.llama_model_load_from_file(str(file).encode(), llama_cpp.llama_model_default_params())
-    if not model:
-        raise InputError(f"{file}: llama.cpp cannot load it as a model. Is it a complete GGUF file?")
-    return model
-
-
-@llama_cpp.llama_log_callback
-def _drop(_level: int, _text: bytes, _data: Any) -> None:
-    """llama.cpp reports every tensor; errors reach the user through InputError."""
-
-
-def _quiet() -> None:
-    llama_cpp.llama_log_set(_drop, ctypes.c_void_p(0))

@@ -1,0 +1,102 @@
+"""Sessions: repro, tests, dev and lint share one environment, ``.venv``, made from the dependency groups of ``pyproject.toml``."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if sys.platform == "win32" else "bin")
+GROUPS = ("run", "test", "lint")
+
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "none"
+nox.needs_version = ">=2025.5"
+
+
+def environment(session: nox.Session) -> None:
+    """Make or renew ``.venv``; nothing happens while the dependencies stay the same."""
+    check_tools(session)
+    requirements = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *GROUPS)
+    stamp, digest = VENV / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    session.log("Making the environment in .venv. llama-cpp-python is compiled once, which takes about 4 minutes and prints nothing meanwhile.")
+    start = time.monotonic()
+    if not (BIN / "python").exists():
+        session.run(sys.executable, "-m", "venv", str(VENV), external=True)
+    python = str(BIN / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+    stamp.write_text(digest)
+    session.log(f"The environment is ready after {time.monotonic() - start:.0f} s.")
+
+
+def check_tools(session: nox.Session) -> None:
+    """End with what to do if something is missing that pip cannot install."""
+    if sys.version_info < (3, 11):  # noqa: UP036  # nox itself may run on an older Python
+        session.error(f"Plumbline needs Python 3.11 or later; this is {sys.version.split()[0]}. Run nox with a newer one.")
+    if not shutil.which("git"):
+        session.error("git is missing, and DVC works on git repositories. Install it, for example with `apt install git`.")
+    compiler = (sysconfig.get_config_var("CXX") or "c++").split()[0]
+    if not any(shutil.which(name) for name in (compiler, "c++", "g++", "clang++")):
+        session.error("A C++ compiler is missing, and llama-cpp-python is compiled here. Install one, for example with `apt install build-essential`.")
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run a command of the environment, with the environment's own programs first on the path."""
+    path = f"{BIN}:{os.environ['PATH']}"
+    session.run(str(BIN / command[0]), *command[1:], external=True, env={"PATH": path, "VIRTUAL_ENV": str(VENV)})
+
+
+@nox.session
+def repro(session: nox.Session) -> None:
+    """Run the graph: whatever its inputs, parameters, prompts or code ask for. Arguments go to ``dvc repro``."""
+    environment(session)
+    start, stage = time.monotonic(), ("", 0.0)
+    path = f"{BIN}:{os.environ['PATH']}"
+    times: list[tuple[str, float]] = []
+    command = [str(BIN / "dvc"), "repro", *session.posargs]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(("Running stage", "Stage", "'")):
+                times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
+                stage = (line.split("'")[1], time.monotonic()) if line.startswith("Running stage") else ("", 0.0)
+            print(line, end="", flush=True)
+    times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
+    for name, seconds in times:
+        session.log(f"{name:20} {seconds:6.1f} s")
+    session.log(f"{'in all':20} {time.monotonic() - start:6.1f} s")
+    if process.returncode:
+        session.error(f"dvc repro ended with {process.returncode}.")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests. Arguments go to pytest: ``nox -s tests -- -m 'not graph'`` leaves the whole-graph test out."""
+    environment(session)
+    run(session, "python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    environment(session)
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "mypy")
+
+
+@nox.session
+def dev(session: nox.Session) -> None:
+    """Make the environment ready to activate."""
+    environment(session)
+    session.log(f"Activate it with: source {BIN.relative_to(ROOT)}/activate")

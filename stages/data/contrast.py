@@ -1,0 +1,59 @@
+"""The opposing answer to each instruction, written by a language model: preference pairs.
+
+in   data/responses/<leaning>.parquet
+out  data/preferences/<leaning>.parquet: id, post_id, prompt, chosen (the leaning's answer), rejected (the opposing one)
+     data/preferences/rejected/<leaning>.parquet: what could not be used, with the reason
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import command, params, prompts, tables
+from stages.files import short_hash
+from stages.llm.interface import LanguageModel, Sampling
+from stages.llm.local import Annotator, local_model
+from stages.llm.writing import write
+from stages.params import Section
+from stages.prompts import Task
+
+
+class Params(Section):
+    """``params.yaml: contrast``."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+
+
+def contrast(rows: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Rows of ``data/preferences`` and rejected ones."""
+    sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
+    given = [{"instruction": row["instruction"], "answer": row["response"]} for row in rows]
+    good, bad = [], []
+    for row, answer in zip(rows, write(model, task, leaning, given, sampling, "contrast"), strict=True):
+        pair = {"id": short_hash("contrast", row["id"]), "post_id": row["post_id"], "prompt": row["instruction"], "chosen": row["response"], "rejected": answer.text}
+        if answer.reason:
+            bad.append(pair | {"reason": answer.reason})
+        else:
+            good.append(pair)
+    return good, bad
+
+
+def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
+    """Write the pairs of one leaning."""
+    settings, annotator = params.load("contrast", Params), params.load("annotator", Annotator)
+    task = prompts.load(Path("prompts/contrast.yaml"))
+    rows = tables.read(source, tables.RESPONSES).to_pylist()
+    with local_model(annotator.file, annotator.context) as model:
+        good, bad = contrast(rows, leaning, model.cached, task, settings)
+    tables.write(target, good, tables.PREFERENCES)
+    tables.write(rejected, bad, tables.rejects(tables.PREFERENCES))
+    print(f"contrast {leaning}: {len(good)} pairs, {len(bad)} rejected {dict(Counter(row['reason'] for row in bad))}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command.run(main)

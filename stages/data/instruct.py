@@ -1,0 +1,69 @@
+"""The instruction that each kept post answers, written by a language model.
+
+in   data/scored/<leaning>.parquet
+out  data/instructions/<leaning>.parquet: id, post_id, instruction, response (the post)
+     data/instructions/rejected/<leaning>.parquet: what could not be used, with the reason
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages import command, params, prompts, tables
+from stages.files import short_hash
+from stages.llm.interface import LanguageModel, Sampling
+from stages.llm.local import Annotator, local_model
+from stages.llm.writing import write
+from stages.params import Section
+from stages.prompts import Task
+
+
+class Params(Section):
+    """``params.yaml: instruct``."""
+
+    limit: int
+    "posts a leaning, the surest first: the same budget for every leaning"
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+def choose_posts(scored: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """The kept posts with the highest expected scores, at most ``limit``, in the order of the table."""
+    kept = [(i, row) for i, row in enumerate(scored) if row["kept"]]
+    surest = sorted(kept, key=lambda entry: (-sum(k * entry[1][f"p{k}"] for k in range(4)), entry[0]))[:limit]
+    return [row for _, row in sorted(surest, key=lambda entry: entry[0])]
+
+
+def instruct(
+    posts: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params, max_characters: int
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Rows of ``data/instructions`` and rejected ones."""
+    sampling = Sampling(settings.max_tokens, settings.temperature, seed=settings.seed)
+    written = write(model, task, leaning, [{"post": post["text"][:max_characters]} for post in posts], sampling, "instruct")
+    good, bad = [], []
+    for post, answer in zip(posts, written, strict=True):
+        row = {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "instruction": answer.text, "response": post["text"]}
+        if answer.reason:
+            bad.append(row | {"reason": answer.reason})
+        else:
+            good.append(row)
+    return good, bad
+
+
+def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
+    """Write the instructions of one leaning."""
+    settings, annotator = params.load("instruct", Params), params.load("annotator", Annotator)
+    task = prompts.load(Path("prompts/instruct.yaml"))
+    posts = choose_posts(tables.read(source, tables.SCORED).to_pylist(), settings.limit)
+    with local_model(annotator.file, annotator.context) as model:
+        good, bad = instruct(posts, leaning, model.cached, task, settings, annotator.max_characters)
+    tables.write(target, good, tables.INSTRUCTIONS)
+    tables.write(rejected, bad, tables.rejects(tables.INSTRUCTIONS))
+    print(f"instruct {leaning}: {len(good)} written, {len(bad)} rejected {dict(Counter(row['reason'] for row in bad))}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command.run(main)

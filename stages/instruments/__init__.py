@@ -1,0 +1,1 @@
+"""What measures: questionnaires and their scoring, and judges of free text."""

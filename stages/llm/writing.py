@@ -1,0 +1,65 @@
+"""One written answer a row, read and checked: accepted, or refused with a reason."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stages.llm.interface import Completion, LanguageModel, Sampling, in_order
+from stages.progress import Progress
+from stages.prompts import Task
+
+Reason = Literal["empty", "unreadable", "endless", "refusal", "copy"]
+"Why an answer was refused: nothing written, not in the asked form, no sentence ended, the model declined, the text repeats what it was given."
+
+REFUSAL = re.compile(r"\b(?:as an ai|i(?:'m| am) (?:sorry|unable|not able)|i (?:can't|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b", re.IGNORECASE)
+SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one answer."""
+
+    text: str
+    "as accepted, or as the model wrote it if refused"
+    reason: Reason | None
+    "why it was refused"
+
+
+def write(model: LanguageModel, task: Task, leaning: str, given: Sequence[Mapping[str, str]], sampling: Sampling, what: str) -> list[Written]:
+    """Ask ``task`` about each row of ``given`` (values for the placeholders) and check the answers; one result a row."""
+    progress = Progress(f"{what} {leaning}", len(given))
+    answers = in_order(model.generate([task.render(leaning, values) for values in given], sampling), len(given), progress.add)
+    progress.close()
+    return [check(answer, task, values) for answer, values in zip(answers, given, strict=True)]
+
+
+def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:
+    """Accept an answer, without a last sentence that was broken off, or say why not."""
+    if not answer.text.strip():
+        return Written(answer.text, "empty")
+    text = answer.text
+    if answer.finish == "length":
+        ends = [match.end() for match in SENTENCE_END.finditer(text)]
+        if not ends:
+            return Written(text, "endless")
+        text = text[: ends[-1]]
+    found = task.read(text)
+    if found is None:
+        return Written(answer.text, "unreadable")
+    if REFUSAL.search(found):
+        return Written(answer.text, "refusal")
+    if any(_copies(found, value) for value in given.values()):
+        return Written(answer.text, "copy")
+    return Written(found, None)
+
+
+def _copies(text: str, source: str) -> bool:
+    """Whether nearly all of ``text`` (8 words in 10) stands in ``source`` in the same runs of three words."""
+    ours, theirs = _triples(text), _triples(source)
+    return bool(ours) and len(ours & theirs) >= 0.8 * len(ours)
+
+
+def _triples(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + 3]) for i in range(max(0, len(words) - 2))}

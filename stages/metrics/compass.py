@@ -1,0 +1,96 @@
+"""The compass: where the base and every checkpoint of every adapter stand on two axes.
+
+in   models/base/, models/adapters/, prompts/instruments/compass.yaml
+out  metrics/compass.json: <adapter> -> economic, social (-10..10, right and authoritarian positive), agreement, valid, at the final step
+     metrics/plots/compass.csv: the same over training steps
+     metrics/answers/compass.parquet: adapter, step, item, wording, value, mass
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pydantic
+
+from stages import command, params, results, tables
+from stages.instruments import questionnaire as instruments
+from stages.instruments.questionnaire import Answers, Questionnaire, Wording
+from stages.llm.local import Annotator, local_model
+from stages.params import Section
+from stages.progress import Progress
+from stages.results import Figures
+from stages.statistics.bootstrap import Estimate, estimate
+from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, last_steps
+
+ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "item": pa.string(), "wording": pa.string(), "value": pa.float32(), "mass": pa.float32()})
+
+
+class Params(Section):
+    """``params.yaml: compass``."""
+
+    wordings: int = pydantic.Field(ge=1)
+    min_valid: float = pydantic.Field(ge=0, le=1)
+    seed: int
+
+
+def place(answers: Answers, questionnaire: Questionnaire, seed: int) -> dict[str, Estimate]:
+    """Each axis' score with its interval, over items (within each direction) and wordings."""
+    return {axis: estimate(*instruments.keyed(answers.values, questionnaire, axis), seed) for axis in questionnaire.axes}
+
+
+def figures(answers: Answers, questionnaire: Questionnaire, settings: Params) -> dict[str, Figures | float]:
+    """The measures of one model; no placement if it gave the options too little probability."""
+    valid = float(answers.mass.mean())
+    found: dict[str, Figures | float] = {"valid": valid, "agreement": float(answers.values.mean())}
+    if valid >= settings.min_valid:
+        found |= {axis: score.figures() for axis, score in place(answers, questionnaire, settings.seed).items()}
+    return found
+
+
+def rows(point: Checkpoint, answers: Answers, questionnaire: Questionnaire, wordings: Sequence[Wording]) -> list[dict[str, object]]:
+    """The answers of one model as rows of the answer table."""
+    return [
+        {"adapter": point.adapter, "step": point.step, "item": item.id, "wording": wording.id, "value": answers.values[i, j], "mass": answers.mass[i, j]}
+        for i, item in enumerate(questionnaire.items)
+        for j, wording in enumerate(wordings)
+    ]
+
+
+def write_curve(path: Path, measured: Mapping[Checkpoint, Mapping[str, Figures | float]], axes: Sequence[str]) -> None:
+    """Both axes with their intervals over steps, as one row a checkpoint; the base opens every adapter's curve."""
+    base = next(found for point, found in measured.items() if point.file is None)
+    adapters = dict.fromkeys(point.adapter for point in measured if point.file)
+    curve = [(name, 0, base) for name in adapters] + [(point.adapter, point.step, found) for point, found in measured.items() if point.file]
+    ends = ("value", "low", "high")
+    lines = []
+    for adapter, step, found in curve:
+        scores = [found.get(axis) for axis in axes]
+        lines.append([adapter, step, *(score[end] if isinstance(score, Mapping) else "" for score in scores for end in ends)])
+    results.write_plot(path, ["adapter", "step", *(axis if end == "value" else f"{axis}_{end}" for axis in axes for end in ends)], lines)
+
+
+def main(base: Path, adapters: Path, target: Path, curve: Path, answers_table: Path) -> None:
+    """Measure every model."""
+    settings, annotator = params.load("compass", Params), params.load("annotator", Annotator)
+    study = params.load_study()
+    questionnaire = instruments.load(Path("prompts/instruments/compass.yaml"))
+    wordings = questionnaire.wordings[: settings.wordings]
+    points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
+    progress = Progress("compass", len(points) * len(wordings) * 2 * len(questionnaire.items), "answers")
+    measured: dict[Checkpoint, dict[str, Figures | float]] = {}
+    table: list[dict[str, object]] = []
+    with local_model(base / "model.gguf", annotator.context) as model:
+        for point in points:
+            model.raw.attach(point.file)
+            answers = instruments.ask(model.cached, questionnaire, wordings, progress.add)
+            measured[point] = figures(answers, questionnaire, settings)
+            table += rows(point, answers, questionnaire, wordings)
+    progress.close()
+    last = last_steps(points)
+    results.write_metrics(target, {point.adapter: found for point, found in measured.items() if point.step == last[point.adapter]})
+    write_curve(curve, measured, list(questionnaire.axes))
+    tables.write(answers_table, table, ANSWERS)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,119 @@
+"""The judge: open questions answered by the base and every checkpoint, each answer scored 0 (very left) .. 20 (very right).
+
+in   models/base/, models/adapters/, prompts/instruments/questions.yaml, data/sample/lean/ (the classifier's training texts, the gold set)
+out  metrics/judge.json: <adapter> -> score at the final step; judges -> agreement of the judge with the gold set
+     metrics/plots/judge.csv: the score over training steps
+     metrics/answers/judge.parquet: adapter, step, question, repeat, text, score
+
+The judge is the lean classifier: it sees the text alone, not who wrote it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pydantic
+from numpy.typing import NDArray
+
+from stages import command, params, results, tables
+from stages.instruments import lean_classifier
+from stages.instruments.lean_classifier import LeanClassifier
+from stages.llm.interface import LanguageModel, Message, Sampling, in_order
+from stages.llm.local import Annotator, local_model
+from stages.params import Section, parse, read_yaml
+from stages.progress import Progress
+from stages.results import Figures
+from stages.statistics.bootstrap import Estimate, estimate
+from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, last_steps
+
+ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
+
+
+class Question(Section):
+    """One open question."""
+
+    id: str
+    topic: str
+    text: str
+
+
+class Questions(Section):
+    """The file of questions."""
+
+    wording: str
+    questions: tuple[Question, ...]
+
+
+class Params(Section):
+    """``params.yaml: judge``."""
+
+    repeats: int = pydantic.Field(ge=1)
+    max_tokens: int = pydantic.Field(ge=1)
+    temperature: float = pydantic.Field(ge=0)
+    top_k: int = pydantic.Field(ge=0)
+    seed: int
+
+
+def answer(model: LanguageModel, asked: Questions, settings: Params, progress: Progress) -> list[list[str]]:
+    """Each question's answers: [questions][repeats]."""
+    sampling = Sampling(settings.max_tokens, settings.temperature, top_k=settings.top_k, seed=settings.seed)
+    prompts = [(Message("user", Template(asked.wording).substitute(question=question.text)),) for question in asked.questions]
+    texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts), progress.add)] for repeat in range(settings.repeats)]
+    return [list(repeats) for repeats in zip(*texts, strict=True)]
+
+
+def score(classifier: LeanClassifier, texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Scores of answers, [questions, repeats]."""
+    flat = [text for repeats in texts for text in repeats]
+    return classifier.score(flat).reshape(len(texts), -1)
+
+
+def mean_score(scores: NDArray[np.float64], seed: int) -> Estimate:
+    """The mean of ``scores`` [questions, repeats] with its interval over questions and repeats."""
+    return estimate(scores, np.zeros(len(scores), dtype=np.int64), seed)
+
+
+def rows(point: Checkpoint, asked: Questions, texts: Sequence[Sequence[str]], scores: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """One model's answers as rows of the answer table."""
+    return [
+        {"adapter": point.adapter, "step": point.step, "question": question.id, "repeat": j, "text": text, "score": scores[i, j]}
+        for i, question in enumerate(asked.questions)
+        for j, text in enumerate(texts[i])
+    ]
+
+
+def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, curve: Path, answers_table: Path) -> None:
+    """Judge every model."""
+    settings, annotator = params.load("judge", Params), params.load("annotator", Annotator)
+    study = params.load_study()
+    file = Path("prompts/instruments/questions.yaml")
+    asked = parse(Questions, read_yaml(file), str(file))
+    classifier, truth = LeanClassifier(lean_classifier.read(training)), lean_classifier.read(gold)
+    points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
+    progress = Progress("judge", len(points) * len(asked.questions) * settings.repeats, "answers")
+    found: dict[Checkpoint, Estimate] = {}
+    table: list[dict[str, Any]] = []
+    with local_model(base / "model.gguf", annotator.context) as model:
+        for point in points:
+            model.raw.attach(point.file)
+            texts = answer(model.cached, asked, settings, progress)
+            scores = score(classifier, texts)
+            found[point] = mean_score(scores, settings.seed)
+            table += rows(point, asked, texts, scores)
+    progress.close()
+    last = last_steps(points)
+    measures: dict[str, Figures] = {point.adapter: {"score": mean.figures()} for point, mean in found.items() if point.step == last[point.adapter]}
+    measures["judges"] = {"classifier": lean_classifier.quality(classifier.score(truth.texts), truth)}
+    results.write_metrics(target, measures)
+    start = found[points[0]]
+    curves = [(name, 0, start.value, start.low, start.high) for name in last if name != points[0].adapter]
+    curves += [(point.adapter, point.step, mean.value, mean.low, mean.high) for point, mean in found.items() if point.file]
+    results.write_plot(curve, ["adapter", "step", "score", "low", "high"], curves)
+    tables.write(answers_table, table, ANSWERS)
+
+
+if __name__ == "__main__":
+    command.run(main)

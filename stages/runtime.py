@@ -1,0 +1,14 @@
+"""``params.yaml: runtime``: how fast, never what. No stage tracks it."""
+
+from stages.params import Section
+
+
+class Runtime(Section):
+    """Fits the work to the machine."""
+
+    sequences: int
+    "answers that are written side by side; each takes memory for the longest prompt and answer"
+    micro_batch: int
+    "samples that are trained on side by side"
+    device: str
+    "for training: auto, cpu, cuda"

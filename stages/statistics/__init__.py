@@ -1,0 +1,1 @@
+"""Intervals and agreement, thin over NumPy, SciPy and scikit-learn."""

@@ -1,0 +1,46 @@
+"""Which models there are to measure: the base and every checkpoint of the listed adapters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.errors import InputError
+
+BASE = "base"
+PREFERENCE = "preference"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model to measure."""
+
+    adapter: str
+    "``<leaning>-<dataset>``, or ``base``"
+    step: int
+    "of training; 0 for the base"
+    file: Path | None
+    "the adapter for llama.cpp; none for the base"
+
+
+def adapter_names(leanings: Sequence[str], datasets: Sequence[str]) -> list[str]:
+    """Every adapter that ``sft`` and ``dpo`` make with these settings."""
+    return [f"{leaning}-{dataset}" for leaning in leanings for dataset in (*datasets, PREFERENCE)]
+
+
+def checkpoints(folder: Path, names: Sequence[str]) -> list[Checkpoint]:
+    """The base, then each adapter's checkpoints by step; adapters that lie in ``folder`` without being listed are left alone.
+
+    :raises InputError: if a listed adapter has no checkpoint.
+    """
+    found = [Checkpoint(BASE, 0, None)]
+    for name in names:
+        files = sorted((folder / name).glob("step-*/adapter.gguf"))
+        if not files:
+            raise InputError(f"{folder / name}: holds no step-*/adapter.gguf. Run `dvc repro` for {name}.")
+        found += [Checkpoint(name, int(file.parent.name.removeprefix("step-")), file) for file in files]
+    return found
+
+
+def last_steps(points: Sequence[Checkpoint]) -> dict[str, int]:
+    """The final step of each adapter."""
+    return {point.adapter: max(other.step for other in points if other.adapter == point.adapter) for point in points}

@@ -1,0 +1,74 @@
+"""What tuning minimises."""
+
+from typing import Any
+
+import torch
+from torchtune.modules import TransformerDecoder
+from torchtune.rlhf.loss import DPOLoss
+
+from stages.tuning.architecture import hidden_states
+from stages.tuning.data import Padded
+
+CHUNK = 128  # tokens whose logits exist at once: 128 x 49,152 of them take 25 MB
+
+
+class TokenLogProbability(torch.autograd.Function):
+    """Log-probability of target tokens under a frozen output layer, without ever holding all logits.
+
+    With logits z = h Wᵀ and p = softmax(z), log p_y has the gradient W_y - p W with respect to h. It is computed in the forward pass while the
+    logits of a chunk are at hand, so the output layer is passed twice, and not a third time for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """``h`` [t, d], ``weight`` [v, d], ``targets`` [t] -> [t] in float32."""
+        found = torch.empty(len(h), dtype=torch.float32, device=h.device)
+        gradient = torch.empty_like(h)
+        for first in range(0, len(h), CHUNK):
+            rows = slice(first, first + CHUNK)
+            logits = (h[rows] @ weight.T).float()  # [c, v]
+            target = targets[rows, None]
+            total = logits.logsumexp(dim=1, keepdim=True)
+            found[rows] = (logits.gather(1, target) - total)[:, 0]
+            minus_p = logits.sub_(total).exp_().neg_()
+            minus_p.scatter_add_(1, target, torch.ones_like(total))
+            gradient[rows] = minus_p.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """``upstream`` [t] -> gradient of ``h`` [t, d]."""
+        (gradient,) = ctx.saved_tensors
+        return upstream[0][:, None].to(gradient.dtype) * gradient, None, None
+
+
+def token_log_probabilities(model: TransformerDecoder, batch: Padded) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of every target token, [t], and the sample each belongs to, [t].
+
+    Logits are computed for target positions only: prompts and padding cost no pass through the output layer.
+    """
+    looked_at = batch.targets >= 0  # [b, s]
+    weight = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
+    h = hidden_states(model, batch.tokens)[looked_at].to(weight.dtype)  # [t, d]
+    values = TokenLogProbability.apply(h, weight, batch.targets[looked_at])  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return values, looked_at.nonzero()[:, 0]
+
+
+def sample_log_probabilities(model: TransformerDecoder, batch: Padded) -> torch.Tensor:
+    """Log-probability of each sample's answer given its prompt, [b]."""
+    values, sample = token_log_probabilities(model, batch)
+    return torch.zeros(len(batch.tokens), device=values.device).index_add(0, sample, values)
+
+
+def preference_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, equation 7): losses and reward margins, each [n].
+
+    ``policy`` and ``reference`` [2n]: log-probabilities of the chosen answers, then of the rejected ones.
+
+        loss = -log sigmoid(margin),  margin = β (log π(chosen)/π_ref(chosen) - log π(rejected)/π_ref(rejected))
+    """
+    chosen, rejected = policy.chunk(2)
+    reference_chosen, reference_rejected = reference.chunk(2)
+    losses, chosen_reward, rejected_reward = DPOLoss(beta)(chosen, rejected, reference_chosen, reference_rejected)
+    return losses, chosen_reward - rejected_reward

@@ -1,0 +1,98 @@
+"""Weights of a base model: from GGUF to a Hugging Face folder, and from there into torchtune's model with fresh LoRA layers.
+
+GGUF keeps the query and key matrices in the interleaved rotary layout that torchtune uses too; Hugging Face permutes them.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGUFReader
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torchtune.models.convert_weights import hf_to_tune, tune_to_hf
+from torchtune.modules import TransformerDecoder
+
+from stages.errors import InputError
+from stages.tuning import architecture as architectures
+from stages.tuning.architecture import Architecture, Lora
+
+GGUF_NAMES = {
+    "token_embd.weight": "tok_embeddings.weight",
+    "output_norm.weight": "norm.scale",
+    "output.weight": "output.weight",
+    "attn_norm.weight": "sa_norm.scale",
+    "attn_q.weight": "attn.q_proj.weight",
+    "attn_k.weight": "attn.k_proj.weight",
+    "attn_v.weight": "attn.v_proj.weight",
+    "attn_output.weight": "attn.output_proj.weight",
+    "ffn_norm.weight": "mlp_norm.scale",
+    "ffn_gate.weight": "mlp.w1.weight",
+    "ffn_down.weight": "mlp.w2.weight",
+    "ffn_up.weight": "mlp.w3.weight",
+}
+"GGUF's tensor names, without the block's number, and torchtune's."
+
+Weights = dict[str, torch.Tensor]
+
+
+def read_gguf(file: Path) -> tuple[Architecture, Weights]:
+    """Dequantised weights (bfloat16, torchtune's names and layout) and the architecture of a GGUF checkpoint.
+
+    :raises InputError: if the file is missing, is no complete GGUF file, or not of Llama's architecture.
+    """
+    try:
+        reader = GGUFReader(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: there is no such file. See base.checkpoint in params.yaml.") from error
+    except (ValueError, IndexError, OSError) as error:
+        raise InputError(f"{file}: is no complete GGUF file ({error}). Download it again, or see base.checkpoint in params.yaml.") from error
+    architecture = architectures.from_gguf(reader, file)
+    weights: Weights = {}
+    for tensor in reader.tensors:
+        block = re.fullmatch(r"blk\.(\d+)\.(.+)", tensor.name)
+        name = GGUF_NAMES.get(block[2] if block else tensor.name)
+        if name is None:
+            raise InputError(f"{file}: holds a tensor {tensor.name}, which Llama's architecture does not have.")
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        weights[f"layers.{block[1]}.{name}" if block else name] = torch.from_numpy(np.array(values)).bfloat16()
+    return architecture, weights
+
+
+def write_folder(folder: Path, architecture: Architecture, weights: Weights) -> None:
+    """Write ``config.json`` and ``model.safetensors`` as Hugging Face's transformers read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(architectures.config(architecture), indent=2) + "\n", encoding="utf-8")
+    theirs = tune_to_hf(weights, architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size)
+    save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_model(folder: Path, lora: Lora, device: torch.device, seed: int) -> tuple[Architecture, TransformerDecoder]:
+    """The base model of ``folder`` (bfloat16, frozen) with fresh LoRA layers (float32, trainable) on ``device``.
+
+    :raises InputError: if the folder is incomplete.
+    """
+    try:
+        architecture = architectures.from_config(folder / "config.json")
+        theirs = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: is no complete base model ({error}). Run `dvc repro base`.") from error
+    ours = hf_to_tune(theirs, architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size)
+    model = architectures.build(architecture, lora)
+    model.to_empty(device="cpu")
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if hasattr(module, "rope_init"):
+            module.rope_init()
+        if hasattr(module, "initialize_parameters"):
+            module.initialize_parameters()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = "lora_" in name
+        if not parameter.requires_grad:
+            parameter.data = ours.pop(name).float() if name.endswith("scale") else ours.pop(name)  # norms are computed in float32
+    if ours:
+        raise InputError(f"{folder}: holds {len(ours)} tensors that the architecture does not have, for example {min(ours)}. Run `dvc repro base`.")
+    return architecture, model.to(device)

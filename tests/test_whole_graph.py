@@ -1,0 +1,138 @@
+"""The whole graph on small settings in a fresh clone: every stage runs, nothing runs twice, and changes re-run what they should."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "instruct.limit": 8,
+    "respond.max_tokens": 40,
+    "contrast.max_tokens": 40,
+    "annotator.max_characters": 120,
+    "tuning.max_length": 64,
+    "sft.steps": 2,
+    "sft.checkpoint_every": 1,
+    "sft.batch_size": 2,
+    "dpo.steps": 2,
+    "dpo.checkpoint_every": 2,
+    "dpo.batch_size": 2,
+    "compass.wordings": 1,
+    "judge.max_tokens": 16,
+}
+
+pytestmark = pytest.mark.graph
+
+
+def run(folder: Path, *command: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PLUMBLINE", "DVC_"))}
+    done = subprocess.run(command, cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def stages_run(output: str) -> set[str]:
+    return {name.split("@")[0] for name in re.findall(r"Running stage '(.+?)'", output)}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graph") / "clone"
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    text = (folder / "params.yaml").read_text()
+    for key, value in SMALL.items():  # every sample post is scored whole otherwise; a few suffice here
+        section, name = key.split(".")
+        text, n = re.subn(rf"(?ms)(^{section}:.*?^ +{name}:) \S+", rf"\g<1> {value}", text, count=1)
+        assert n == 1, key
+    (folder / "params.yaml").write_text(text)
+    shorten_sample(folder)
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "small")
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def shorten_sample(folder: Path) -> None:
+    """Keep the formats and a part of the rows."""
+    import bz2
+
+    truths = folder / "data/sample/truthsocial/truths.tsv"
+    lines = truths.read_text().splitlines(keepends=True)
+    starts = [i for i, line in enumerate(lines) if re.match(r"\d+\t\S+( \S+)?\t", line)]
+    truths.write_text("".join(lines[: starts[60]]))
+    months = sorted((folder / "data/sample/politosphere").glob("comments_*.bz2"))
+    months[0].write_bytes(bz2.compress(b"".join(bz2.decompress(months[0].read_bytes()).splitlines(keepends=True)[:60])))
+    months[1].unlink()
+    posts = folder / "data/sample/control/posts.jsonl"
+    posts.write_text("".join(posts.read_text().splitlines(keepends=True)[:60]))
+
+
+def test_every_model_is_measured(clone: Path) -> None:
+    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("posts", "preference")}
+    compass, judge = (json.loads((clone / f"metrics/{name}.json").read_text()) for name in ("compass", "judge"))
+    assert set(compass) == names | {"base"}
+    assert set(judge) == names | {"base", "judges"}
+    assert all(-10 <= compass[name]["economic"]["low"] <= compass[name]["economic"]["high"] <= 10 for name in compass)
+    assert all(0 <= judge[name]["score"]["value"] <= 20 for name in names)
+    summary = json.loads((clone / "metrics/summary.json").read_text())
+    assert {tuple(sorted(found)) for found in summary["separation"].values()} == {("compass_economic", "compass_social", "judge")}
+    assert set(json.loads((clone / "metrics/filter.json").read_text())) == {"left", "right", "control"}
+    assert len(list(clone.glob("models/adapters/left-posts/step-*/adapter.gguf"))) == 2
+
+
+def test_training_rows_lead_back_to_their_posts(clone: Path) -> None:
+    import pandas as pd
+
+    posts, pairs = (pd.read_parquet(clone / f"data/{name}/right.parquet") for name in ("posts", "preferences"))
+    assert set(pairs["post_id"]) <= set(posts.loc[posts["status"] == "kept", "id"])
+    assert pairs["id"].is_unique
+
+
+def test_nothing_runs_again(clone: Path) -> None:
+    assert stages_run(run(clone, "dvc", "repro")) == set()
+
+
+def test_another_prompt_reruns_what_reads_it_and_what_follows(clone: Path) -> None:
+    prompt = clone / "prompts/contrast.yaml"
+    before = prompt.read_text()
+    prompt.write_text(before.replace("two or three plain sentences", "two plain sentences"))
+    would = stages_that_would_run(clone)
+    prompt.write_text(before)
+    assert would == {"contrast", "dpo", "compass", "judge", "summary"}
+
+
+def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path) -> None:
+    module = clone / "stages/metrics/judge.py"
+    before = module.read_text()
+    module.write_text(before.replace('"""The judge:', '"""The judge, in short:', 1))
+    would = stages_that_would_run(clone)
+    module.write_text(before)
+    assert would == {"judge", "summary"}
+
+
+def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
+    run(clone, "dvc", "exp", "run", "-S", "leanings=[left]")
+    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "left-posts", "left-preference"}
+    assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
+
+
+def stages_that_would_run(folder: Path) -> set[str]:
+    """The changed stages and all that depend on them, by DVC's own word."""
+    changed = set(json.loads(run(folder, "dvc", "status", "--json")))
+    graph = run(folder, "dvc", "dag", "--dot")
+    edges = re.findall(r'"(.+?)" -> "(.+?)"', graph)
+    while more := {after for before, after in edges if before in changed} - changed:
+        changed |= more
+    return {name.split("@")[0] for name in changed}

@@ -1,0 +1,107 @@
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+import pytest
+import torch
+from torchtune.modules import TransformerDecoder
+
+from stages.llm.llamacpp import LlamaCpp
+from stages.tuning import weights
+from stages.tuning.architecture import Architecture, Lora, build
+
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+REST = {"max_position_embeddings": 256, "rope_theta": 10000.0, "rms_norm_eps": 1e-5}
+LORA = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "k", "v", "output"), mlp=True)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are not worth a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., tuple[Architecture, TransformerDecoder]]:
+    """A random Llama, written to ``tmp_path / "tiny"`` and loaded from there; ``filled``: with an adapter that changes its answers."""
+
+    def make(
+        *, tied: bool = True, lora: Lora = LORA, filled: bool = True, seed: int = 1, dtype: torch.dtype = torch.float32
+    ) -> tuple[Architecture, TransformerDecoder]:
+        architecture = Architecture.model_validate({**SIZES, **REST, "vocab_size": 300, "tie_word_embeddings": tied})
+        torch.manual_seed(0)
+        shapes = {name: p.shape for name, p in build(architecture, lora).named_parameters() if "lora_" not in name}
+        values = {name: (torch.randn(shape) * 0.15 + name.endswith("scale")).to(dtype) for name, shape in shapes.items()}
+        weights.write_folder(tmp_path / "tiny", architecture, values)
+        architecture, model = weights.load_model(tmp_path / "tiny", lora, torch.device("cpu"), seed)
+        for name, parameter in model.named_parameters():
+            if filled and "lora_b" in name:
+                torch.nn.init.normal_(parameter, std=0.15)
+        return architecture, model
+
+    return make
+
+
+@pytest.fixture
+def small_gguf(tmp_path: Path) -> Callable[..., Path]:
+    """A complete random checkpoint of two layers as float32; metadata and tensors can be left out or added."""
+
+    def make(name: str = "llama", without: Sequence[str] = (), extra: Sequence[str] = ()) -> Path:
+        file = tmp_path / "small.gguf"
+        writer = gguf.GGUFWriter(file, name)
+        facts = {
+            "embedding_length": 64,
+            "feed_forward_length": 128,
+            "block_count": 2,
+            "attention.head_count": 4,
+            "attention.head_count_kv": 2,
+            "context_length": 256,
+        }
+        for key, value in facts.items():
+            if key not in without:
+                writer.add_uint32(f"{name}.{key}", value)
+        for key, number in {"rope.freq_base": 5000.0, "attention.layer_norm_rms_epsilon": 1e-5}.items():
+            if key not in without:
+                writer.add_float32(f"{name}.{key}", number)
+        block = {"attn_norm": (64,), "ffn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64)}
+        block |= {"ffn_gate": (128, 64), "ffn_up": (128, 64), "ffn_down": (64, 128)}
+        shapes = {"token_embd": (300, 64), "output_norm": (64,), "output": (300, 64)} | {
+            f"blk.{i}.{key}": shape for i in range(2) for key, shape in block.items()
+        }
+        random = np.random.default_rng(0)
+        for key, shape in [*shapes.items(), *((key, (8,)) for key in extra)]:
+            if key not in without:
+                writer.add_tensor(f"{key}.weight", random.normal(size=shape).astype(np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return file
+
+    return make
+
+
+@pytest.fixture
+def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
+    """llama.cpp's logits [s, v] at every position of a text."""
+
+    def evaluate(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(model._context), True)
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.logits[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, True, 1, 0
+        assert llama_cpp.llama_decode(model._context, batch) == 0
+        rows = [
+            np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model._context, i), shape=(model.tokenizer.size,)).copy()
+            for i in range(len(tokens))
+        ]
+        llama_cpp.llama_batch_free(batch)
+        return np.stack(rows)
+
+    return evaluate
