@@ -4,7 +4,8 @@ import argparse
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,15 @@ def run(main: Callable[..., None], argv: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _only_one(command: str) -> filelock.BaseFileLock:
+@contextmanager
+def _only_one(command: str) -> Iterator[None]:
     key = hashlib.sha256(f"{Path.cwd()} {command}".encode()).hexdigest()[:16]
     lock = filelock.FileLock(state_folder("locks") / f"{key}.lock")
     try:
-        return lock.acquire(timeout=0).lock
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise InputError(f"the same command is still running in {Path.cwd()}, perhaps left over from a killed run. Wait for it or end it, then repeat.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -36,4 +36,4 @@ def sha256(path: Path) -> str:
 
 def short_hash(*parts: object) -> str:
     """16 hexadecimal digits that identify a sequence of values: the ``id`` of a row."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode(errors="surrogatepass")).hexdigest()[:16]

@@ -34,8 +34,19 @@ class Task(Section):
     @pydantic.field_validator("answer")
     @classmethod
     def _has_group(cls, value: str) -> str:
-        if "answer" not in re.compile(value).groupindex:
+        try:
+            groups = re.compile(value).groupindex
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        if "answer" not in groups:
             raise ValueError("the pattern needs a group (?P<answer>…)")
+        return value
+
+    @pydantic.field_validator("system", "user", "example", "compose")
+    @classmethod
+    def _is_template(cls, value: str) -> str:
+        if not Template(value).is_valid():
+            raise ValueError("holds a $ that begins no placeholder; write $$ for a dollar sign")
         return value
 
     def render(self, leaning: str, given: Mapping[str, str]) -> Prompt:
@@ -57,7 +68,8 @@ class Task(Section):
     def read(self, text: str) -> str | None:
         """What the pattern finds in a completion, as ``compose`` words it; nothing if the pattern does not fit."""
         match = re.search(self.answer, text)
-        return Template(self.compose).substitute(answer=match["answer"].strip()) if match and match["answer"].strip() else None
+        found = (match["answer"] or "").strip() if match else ""
+        return Template(self.compose).substitute(answer=found) if found else None
 
 
 def load(path: Path) -> Task:

@@ -7,14 +7,14 @@ from functools import cache
 from typing import Any
 
 MASKS = (
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"), "[email]"),
     (re.compile(r"(?:https?://|www\.)[^\s<>\"'\])]+", re.IGNORECASE), "[link]"),
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"), "[email]"),
     (re.compile(r"(?<![\w/])@\w[\w.]*\w"), "@user"),
     (re.compile(r"(?<![\w/])/?u/[\w-]+"), "u/user"),
-    (re.compile(r"(?<![\d-])(?:\+?1[ .-]?)?(?:\(\d{3}\)\s?|\d{3}[ .-])?\d{3}[.-]\d{4}(?![\d-])"), "[phone]"),
+    (re.compile(r"(?<![\d$€£.,-])(?:(?:\+?1[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}|\d{3}-\d{4})(?![\d-])"), "[phone]"),
 )
 MASKED = re.compile(r"\[email\]|\[link\]|@user|u/user|\[phone\]")
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff\ufffd]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff\ufffd\ud800-\udfff]")
 WORD = re.compile(r"[^\W\d_][\w'’-]*")
 SELLING = re.compile(
     "|".join(

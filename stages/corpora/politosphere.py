@@ -67,13 +67,16 @@ def _record(month: Path, number: int, line: bytes, subreddits: frozenset[str], l
         raise InputError(f"{month}: row 1: field {', '.join(missing)} is missing. The row has: {', '.join(row) if isinstance(row, dict) else row}.")
     if missing:
         return unreadable(f"field {', '.join(missing)} is missing")
+    wrong = [name for name in ("id", "author", "body", "subreddit") if not isinstance(row[name], str)]
+    if wrong:
+        return unreadable(f"field {wrong[0]}: {row[wrong[0]]!r} is no text")
     if row["subreddit"] not in subreddits:
         return None
     try:
         created = datetime.fromtimestamp(int(row["created_utc"]), UTC)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return unreadable(f"field created_utc: {row['created_utc']!r} is no time")
-    author = None if row["author"] in DELETED else str(row["author"])
+    author = None if row["author"] in DELETED else row["author"]
     deleted = author is None or row["body"] in DELETED
     other = row["language"] not in (language, None, "")
-    return Record(str(row["id"]), author, created, str(row["body"]), "deleted" if deleted else "language" if other else None)
+    return Record(row["id"], author, created, row["body"], "deleted" if deleted else "language" if other else None)

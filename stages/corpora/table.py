@@ -49,12 +49,12 @@ def _names(path: Path, columns: Columns, row: Mapping[str, object]) -> dict[Colu
     missing = [name for ours, name in names.items() if name not in row and (ours in columns or ours == "text")]
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(row)}. Set columns of this source in params.yaml.")
-    return {ours: name for ours, name in names.items() if name in row}
+    return names
 
 
 def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[Column, str]) -> Record:
     def field(ours: Column) -> Any:
-        return row.get(names[ours]) if ours in names else None
+        return row.get(names[ours])
 
     native_id = f"row {number}" if field("id") in (None, "") else str(field("id"))
     text = field("text")
@@ -62,7 +62,7 @@ def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[Colu
         return Record(native_id, None, None, "", "unreadable", f"{path}: row {number}: field {names['text']}: {text!r} is no text")
     try:
         created = _time(field("created_at"))
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, OSError):
         return Record(native_id, None, None, text, "unreadable", f"{path}: row {number}: field {names['created_at']}: {field('created_at')!r} is no time")
     author = None if field("author") in (None, "") else str(field("author"))
     return Record(native_id, author, created, text, None if text.strip() else "empty")
@@ -94,8 +94,16 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        reader = csv.DictReader(file)
-        for number, row in enumerate(reader, 2):
+        reader = csv.DictReader(file, strict=True)
+        rows, number = iter(reader), 1
+        while True:
+            number += 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise InputError(f"{path}: row {number}: a quoted field is not closed or holds a stray quote ({error}). Mend or fetch it again.") from error
             values = [value for value in row.values() if isinstance(value, str)]
             clean = [value.encode(errors="surrogateescape").decode(errors="replace") for value in values]
             if None in row or None in row.values():

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -59,6 +60,8 @@ def read(leaning: str, settings: Params) -> Iterator[Record]:
 
     :raises InputError: if the dump cannot be read, or nothing says which party's subreddits count.
     """
+    if leaning not in settings.sources:
+        raise InputError(f"params.yaml: collect.sources has no entry for '{leaning}', only for {', '.join(settings.sources)}. Add it.")
     source = settings.sources[leaning]
     if source.format == "truthsocial":
         return truthsocial.read(source.path)
@@ -72,7 +75,7 @@ def read(leaning: str, settings: Params) -> Iterator[Record]:
 def to_post(record: Record, source: str, settings: Params) -> dict[str, object]:
     """One row of the table, marked with everything that can be told from the row alone."""
     text = cleaning.mask(record.text)
-    author = None if record.author is None else hashlib.blake2b(f"{source}\x1f{record.author}".encode(), key=settings.salt.encode(), digest_size=8).hexdigest()
+    author = None if record.author is None else hash_author(source, record.author, settings.salt)
     return {
         "id": short_hash(source, record.native_id),
         "source": source,
@@ -81,6 +84,13 @@ def to_post(record: Record, source: str, settings: Params) -> dict[str, object]:
         "text": text,
         "status": record.unusable or judge_text(text, settings),
     }
+
+
+def hash_author(source: str, author: str, salt: str) -> str:
+    """16 hexadecimal digits that tell a source's authors apart and, without the salt, cannot be looked up."""
+    key = salt.encode()
+    key = key if len(key) <= hashlib.blake2b.MAX_KEY_SIZE else hashlib.blake2b(key).digest()
+    return hashlib.blake2b(f"{source}\x1f{author}".encode(errors="surrogatepass"), key=key, digest_size=8).hexdigest()
 
 
 def judge_text(text: str, settings: Params) -> str:
@@ -110,7 +120,8 @@ def collect(records: Iterator[Record], source: str, settings: Params, target: Pa
     problems: list[str] = []
     counts: Counter[str] = Counter()
     progress = Progress("collect")
-    with replacing(target) as final, replacing(final.with_name(f"{final.name}.first")) as first:
+    with TemporaryDirectory() as folder, replacing(target) as final:
+        first = Path(folder) / "first.parquet"
         with pq.ParquetWriter(first, POSTS, compression="zstd") as writer:
             while chunk := list(islice(records, CHUNK)):
                 problems += [record.problem for record in chunk if record.problem][: max(0, 5 - len(problems))]
@@ -131,8 +142,6 @@ def collect(records: Iterator[Record], source: str, settings: Params, target: Pa
                 counts.update(status.to_pylist())
                 writer.write_batch(batch.set_column(POSTS.get_field_index("status"), POSTS.field("status"), status))
                 start += len(batch)
-        first.unlink()
-        first.touch()
         if not counts["kept"]:
             raise InputError(f"{target}: no post of {sum(counts.values())} is kept: {dict(counts)}. Is the source the right one, and collect.language?")
     progress.close()

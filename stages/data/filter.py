@@ -48,7 +48,7 @@ def probabilities(texts: Sequence[str], leaning: str, model: LanguageModel, task
 
 def contextual_calibration(found: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """``found`` [n, k] divided by what the model answers to nothing, ``prior`` [k], scaled to sum to 1."""
-    corrected = found / prior
+    corrected = found / np.maximum(prior, np.finfo(np.float64).tiny)
     return np.asarray(corrected / corrected.sum(axis=1, keepdims=True))
 
 

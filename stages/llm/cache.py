@@ -14,11 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from stages.errors import InputError
 from stages.llm.interface import Choice, Completion, LanguageModel, Prompt, Sampling
 from stages.workspace import state_folder
 
-COMMIT_SECONDS = 1.0
+WAIT_SECONDS = 60  # for another process that is writing
 
 
 class Cached:
@@ -29,7 +31,6 @@ class Cached:
         self.model = model
         self.file = file or state_folder("llm") / "responses.sqlite"
         self._store = _open(self.file)
-        self._last_commit = time.monotonic()
 
     @property
     def fingerprint(self) -> str:
@@ -49,7 +50,6 @@ class Cached:
         for position, completion in self.model.generate([prompts[i] for i in missing], sampling, repeat):
             self._put(keys[missing[position]], asdict(completion))
             yield missing[position], completion
-        self._commit()
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
@@ -64,11 +64,9 @@ class Cached:
         for position, choice in self.model.choose([prompts[i] for i in missing], options):
             self._put(keys[missing[position]], asdict(choice))
             yield missing[position], choice
-        self._commit()
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
-        self._commit()
+        """Close the file."""
         self._store.close()
 
     def _key(self, kind: str, prompt: Prompt, how: object, repeat: int) -> bytes:
@@ -76,42 +74,49 @@ class Cached:
         return hashlib.sha256(json.dumps([kind, self.fingerprint, turns, how, repeat]).encode()).digest()
 
     def _get(self, key: bytes) -> Any:
-        row = self._store.execute("SELECT answer FROM responses WHERE key = ?", (key,)).fetchone()
+        try:
+            row = self._store.execute("SELECT answer FROM responses WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError as error:
+            raise _unusable(self.file, error) from error
         return json.loads(row[0]) if row else None
 
     def _put(self, key: bytes, answer: object) -> None:
         try:
-            self._store.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, json.dumps(answer)))
-            if time.monotonic() - self._last_commit > COMMIT_SECONDS:
-                self._commit()
+            with self._store:  # a transaction for each answer: a killed process loses none, and others wait for microseconds
+                self._store.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, json.dumps(answer)))
         except sqlite3.OperationalError as error:
-            raise InputError(f"{self.file}: an answer cannot be kept ({error}). Is the disk full?") from error
+            raise _unusable(self.file, error) from error
 
-    def _commit(self) -> None:
-        self._store.commit()
-        self._last_commit = time.monotonic()
+
+def _unusable(file: Path, error: sqlite3.OperationalError) -> InputError:
+    return InputError(f"{file}: the response cache cannot be used ({error}). Is another process holding it, or the disk full?")
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    try:
-        return _connect(file)
-    except sqlite3.DatabaseError:
-        aside = file.with_suffix(f".damaged-{int(time.time())}")
-        for suffix in ("", "-wal", "-shm"):
-            part = file.with_name(file.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        print(f"{file}: the response cache was damaged; it is now {aside.name}, and answers are asked for anew.", file=sys.stderr)
-        return _connect(file)
+    with filelock.FileLock(file.with_name(f"{file.name}.lock")):
+        try:
+            return _connect(file)
+        except sqlite3.OperationalError as error:
+            raise _unusable(file, error) from error
+        except sqlite3.DatabaseError:
+            aside = file.with_suffix(f".damaged-{int(time.time())}")
+            for suffix in ("", "-wal", "-shm"):
+                part = file.with_name(file.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+            print(f"{file}: the response cache was damaged; it is now {aside.name}, and answers are asked for anew.", file=sys.stderr)
+            return _connect(file)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    store = sqlite3.connect(file, timeout=60)
+    store = sqlite3.connect(file, timeout=WAIT_SECONDS)
     try:
         store.execute("PRAGMA journal_mode = WAL")
         store.execute("PRAGMA synchronous = NORMAL")
         store.execute("CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
         store.commit()
+        if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("quick_check found damage")
     except sqlite3.DatabaseError:
         store.close()
         raise

@@ -56,8 +56,7 @@ class LlamaCpp:
 
         :raises InputError: if llama.cpp cannot load the adapter for this base.
         """
-        handles = []
-        self.fingerprint = self.base_fingerprint
+        handles, fingerprint = [], self.base_fingerprint
         if adapter:
             if adapter not in self._adapters:
                 handle = llama_cpp.llama_adapter_lora_init(self.model, str(adapter).encode()) if adapter.exists() else None
@@ -65,10 +64,11 @@ class LlamaCpp:
                     raise InputError(f"{adapter}: is no adapter that fits {self.file}. Delete its folder and run `dvc repro`.")
                 self._adapters[adapter] = handle
             handles = [self._adapters[adapter]]
-            self.fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
+            fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
         pointers = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(*handles) if handles else None
         scales = (ctypes.c_float * 1)(1.0) if handles else None
         llama_cpp.llama_set_adapters_lora(self._context, pointers, len(handles), scales)
+        self.fingerprint = fingerprint
 
     def close(self) -> None:
         """Free the model; llama.cpp complains if the interpreter ends before."""
@@ -184,9 +184,9 @@ class LlamaCpp:
         while order:
             group, order = order[: self.sequences], order[self.sequences :]
             for index, logs in zip(group, self._score([prepared[i][0] for i in group], shared, tree), strict=True):
-                weights = np.exp(logs)
+                weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
                 tokens, cut = prepared[index]
-                yield index, Choice(tuple((weights / weights.sum()).tolist()), float(min(weights.sum(), 1.0)), len(tokens), cut)
+                yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
 
     def _score(self, prompts: list[list[int]], shared: int, tree: "_OptionTree") -> list[np.ndarray]:
         """Log-probability of each option after each prompt: arrays [k]."""

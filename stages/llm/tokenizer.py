@@ -29,10 +29,14 @@ class Tokenizer:
         self.vocab = llama_cpp.llama_model_get_vocab(model)
         self.size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.ending = [token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.vocab, token)]
+        marked = [t for t in range(self.size) if llama_cpp.llama_vocab_get_attr(self.vocab, t) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL]
+        self._markers = [text for token in marked if len(text := llama_cpp.llama_vocab_get_text(self.vocab, token).decode()) > 1]
         template = llama_cpp.llama_model_chat_template(model, None)
         if not template:
             raise InputError(f"{file}: holds no chat template. Use an instruction-tuned model.")
-        self._template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template.decode())
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _refuse  # what templates call when they cannot write a chat
+        self._template = environment.from_string(template.decode())
 
     def tokens(self, text: str, *, special: bool = True) -> list[int]:
         """Token numbers of ``text``; with ``special``, markers such as ``<|im_start|>`` count as the tokens they name."""
@@ -50,17 +54,28 @@ class Tokenizer:
     def render(self, prompt: Prompt, *, answer_follows: bool = True) -> str:
         """The chat as the model's own template writes it.
 
+        A marker such as ``<|im_end|>`` inside a turn is broken by a blank, so that no post can end its turn and begin another.
+
         :raises InputError: if the template refuses the chat, for example because it knows no system turn.
         """
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+        turns = [{"role": turn.role, "content": self._harmless(turn.content)} for turn in prompt]
         try:
             return self._template.render(messages=turns, add_generation_prompt=answer_follows, bos_token=self._text_of("bos"), eos_token=self._text_of("eos"))
         except TemplateError as error:
             raise InputError(f"{self.file}: its chat template refuses the prompt: {error}") from error
 
+    def _harmless(self, text: str) -> str:
+        for marker in self._markers:
+            text = text.replace(marker, f"{marker[:1]} {marker[1:]}")
+        return text
+
     def _text_of(self, which: str) -> str:
         token = getattr(llama_cpp, f"llama_vocab_{which}")(self.vocab)
         return (llama_cpp.llama_vocab_get_text(self.vocab, token) or b"").decode() if token >= 0 else ""
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def resolve(checkpoint: str) -> Path:
         package, _, name = rest.partition("/")
         try:
             path = Path(str(importlib.resources.files(package) / name))
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError, TypeError) as error:
             raise InputError(f"base.checkpoint: there is no package {package}. Install it, or name a GGUF file.") from error
     if path.is_dir():
         raise InputError(f"{path}: is a folder. Give a GGUF file; llama.cpp's convert_hf_to_gguf.py makes one from a Hugging Face folder.")

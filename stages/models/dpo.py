@@ -6,10 +6,12 @@ out  models/adapters/<leaning>-preference/: step-000010/… and log.jsonl
 The reference is the base model itself; its log-probabilities are computed once, before the first step.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pydantic
 import torch
 from torchtune.modules import TransformerDecoder
@@ -101,17 +103,17 @@ def read_pairs(table: Path, tokenizer: Tokenizer, max_length: int) -> list[tuple
     """
     rows = tables.read(table, PUBLIC).to_pylist()
     require_rows(rows, str(table))
-    known = set(pa.parquet.read_schema(table).names) >= set(tables.PREFERENCES.names)
-    ids = (
-        tables.read(table, tables.PREFERENCES).select(["id", "post_id"]).to_pylist()
-        if known
-        else [{"id": (i := short_hash(row["prompt"], row["chosen"])), "post_id": i} for row in rows]
-    )
-    broken = [
-        entry["id"] for entry, row in zip(ids, rows, strict=True) if not (row["chosen"] or "").strip() or not (row["rejected"] or "").strip() or row["chosen"] == row["rejected"]
-    ]
+    if set(pq.read_schema(table).names) >= set(tables.PREFERENCES.names):
+        ids = tables.read(table, tables.PREFERENCES).select(["id", "post_id"]).to_pylist()
+    else:  # pairs of one prompt are kept from training together
+        ids = [{"id": short_hash(row["prompt"], row["chosen"], row["rejected"]), "post_id": short_hash(row["prompt"])} for row in rows]
+    texts = [(entry["id"], *((row[name] or "").strip() for name in PUBLIC.names)) for entry, row in zip(ids, rows, strict=True)]
+    broken = [row_id for row_id, *found in texts if not all(found) or found[1] == found[2]]
     if broken:
-        raise InputError(f"{table}: {len(broken)} rows have an empty answer or the same one twice: id {', '.join(broken[:10])}. Take them out.")
+        raise InputError(f"{table}: {len(broken)} rows have an empty prompt or answer, or the same answer twice: id {', '.join(broken[:10])}. Take them out.")
+    doubled = [row_id for row_id, n in Counter(entry["id"] for entry in ids).items() if n > 1]
+    if doubled:
+        raise InputError(f"{table}: {len(doubled)} ids stand in more than one row: {', '.join(doubled[:10])}. Leave each pair once.")
     return [
         (
             entry["post_id"],
@@ -132,8 +134,9 @@ def main(base: Path, preferences: Path, target: Path) -> None:
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_pairs(preferences, tokenizer, tuning.max_length)
     kept_out = held_out([post_id for post_id, _ in found], tuning.held_out)
-    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed)
+    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed, tuning.precision)
     training = [pair for (_, pair), out in zip(found, kept_out, strict=True) if not out]
+    require_rows(training, f"{preferences} without the tuning.held_out share of {tuning.held_out}")
     objective = Preference(model, training, [pair for (_, pair), out in zip(found, kept_out, strict=True) if out], device, runtime.micro_batch, schedule.beta)
     print(f"{target.name}: {len(training)} pairs, {sum(pair.chosen.truncated or pair.rejected.truncated for pair in training)} of them cut at {tuning.max_length} tokens")
     with precision(device, tuning.precision):

@@ -74,6 +74,9 @@ def read_samples(dataset: str, scored: Path, instructions: Path, responses: Path
     table = instructions if dataset == "posts" else responses
     rows = tables.read(table, tables.INSTRUCTIONS).to_pylist()
     require_rows(rows, str(table))
+    empty = [row["id"] for row in rows if not (row["instruction"] or "").strip() or not (row["response"] or "").strip()]
+    if empty:
+        raise InputError(f"{table}: {len(empty)} rows have an empty instruction or response: id {', '.join(empty[:10])}. Take them out.")
     return [(row["post_id"], answer_sample(tokenizer, row["id"], row["instruction"], row["response"], max_length)) for row in rows]
 
 
@@ -86,8 +89,9 @@ def main(dataset: str, base: Path, scored: Path, instructions: Path, responses: 
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_samples(dataset, scored, instructions, responses, tokenizer, tuning.max_length)
     kept_out = held_out([post_id for post_id, _ in found], tuning.held_out)
-    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed)
+    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed, tuning.precision)
     training = [sample for (_, sample), out in zip(found, kept_out, strict=True) if not out]
+    require_rows(training, f"{dataset} without the tuning.held_out share of {tuning.held_out}")
     objective = Supervised(model, training, [sample for (_, sample), out in zip(found, kept_out, strict=True) if out], device, runtime.micro_batch)
     print(f"{target.name}: {len(training)} samples, {sum(sample.truncated for sample in training)} of them cut at {tuning.max_length} tokens")
     with replacing(target) as folder:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pydantic
 import torch
 from gguf import GGUFReader
 from torch import nn
@@ -33,11 +34,17 @@ class Architecture(Section):
 class Lora(Section):
     """Which matrices get a low-rank update, and how large (Hu et al. 2021, arXiv 2106.09685)."""
 
-    rank: int
-    alpha: float
-    dropout: float
+    rank: int = pydantic.Field(ge=1)
+    alpha: float = pydantic.Field(gt=0)
+    dropout: float = pydantic.Field(ge=0, lt=1)
     attention: tuple[str, ...]
     mlp: bool
+
+    @pydantic.model_validator(mode="after")
+    def _changes_something(self) -> "Lora":
+        if not self.attention and not self.mlp:
+            raise ValueError("name at least one attention projection, or set mlp to true")
+        return self
 
     def attention_modules(self) -> list[str]:
         """The names that torchtune has for the chosen attention projections.
@@ -65,7 +72,9 @@ def from_gguf(reader: GGUFReader, file: Path) -> Architecture:
     if name != "llama":
         raise InputError(f"{file}: is of architecture '{name}'. Only checkpoints of Llama's architecture can be tuned here.")
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    if "rope_freqs.weight" in tensors:
+    if "token_embd.weight" not in tensors:
+        raise InputError(f"{file}: holds no token embeddings. Is it an adapter? Give the model itself.")
+    if "rope_freqs.weight" in tensors or "llama.rope.scaling.type" in reader.fields:
         raise InputError(f"{file}: scales its rotary embedding (Llama 3.1 and later), which is not supported yet. Use an earlier checkpoint.")
     heads = value("llama.attention.head_count")
     found = {

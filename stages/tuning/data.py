@@ -1,7 +1,7 @@
 """Rows of a table as tokens with the positions that a loss looks at, and the order in which they are trained on."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +100,7 @@ def batches(n: int, size: int, seed: int) -> Iterator[list[int]]:
         queue = queue[size:]
 
 
-def require_rows(rows: Sequence[Mapping[str, object]], table: str) -> None:
+def require_rows(rows: Sequence[object], table: str) -> None:
     """:raises InputError: if there is nothing to train on."""
     if not rows:
         raise InputError(f"{table}: holds no row to train on. Loosen what the stages before it filter, or give it more posts.")

@@ -90,7 +90,7 @@ def rate_factor(step: int, steps: int, warmup: float) -> float:
 def train(run: Run, objective: Objective, tuning: Tuning, schedule: Schedule, progress: Callable[[str, int], Progress] = Progress) -> None:
     """Train and write every checkpoint.
 
-    :raises InputError: if the loss is not finite; checkpoints so far are then in ``run.folder``.
+    :raises InputError: if the loss is not finite.
     """
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)

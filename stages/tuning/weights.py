@@ -6,6 +6,7 @@ GGUF keeps the query and key matrices in the interleaved rotary layout that torc
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import gguf
 import numpy as np
@@ -70,8 +71,8 @@ def write_folder(folder: Path, architecture: Architecture, weights: Weights) -> 
     save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_model(folder: Path, lora: Lora, device: torch.device, seed: int) -> tuple[Architecture, TransformerDecoder]:
-    """The base model of ``folder`` (bfloat16, frozen) with fresh LoRA layers (float32, trainable) on ``device``.
+def load_model(folder: Path, lora: Lora, device: torch.device, seed: int, precision: Literal["bf16", "fp32"] = "bf16") -> tuple[Architecture, TransformerDecoder]:
+    """The base model of ``folder`` (frozen, in ``precision``) with fresh LoRA layers (float32, trainable) on ``device``.
 
     :raises InputError: if the folder is incomplete.
     """
@@ -89,10 +90,13 @@ def load_model(folder: Path, lora: Lora, device: torch.device, seed: int) -> tup
             module.rope_init()
         if hasattr(module, "initialize_parameters"):
             module.initialize_parameters()
+    missing = [name for name, _ in model.named_parameters() if "lora_" not in name and name not in ours]
+    if missing:
+        raise InputError(f"{folder}: lacks {len(missing)} tensors, for example {missing[0]}. Run `dvc repro -f base`.")
     for name, parameter in model.named_parameters():
         parameter.requires_grad = "lora_" in name
         if not parameter.requires_grad:
-            parameter.data = ours.pop(name).float() if name.endswith("scale") else ours.pop(name)  # norms are computed in float32
+            parameter.data = ours.pop(name).float() if precision == "fp32" or name.endswith("scale") else ours.pop(name)  # norms are computed in float32
     if ours:
         raise InputError(f"{folder}: holds {len(ours)} tensors that the architecture does not have, for example {min(ours)}. Run `dvc repro base`.")
     return architecture, model.to(device)

@@ -42,6 +42,7 @@ def test_private_details_are_masked(raw: str, masked: str) -> None:
         "paid $500-1000 for it",
         "grew 123.4567 percent",
         "ZIP 12345-6789",
+        "serial number 123-456789",
         "at 10:30-11:45",
         "posted in r/politics and/or elsewhere",
         "w/o a doubt, 24/7",
@@ -68,7 +69,13 @@ def test_masking_twice_changes_nothing() -> None:
 
 
 def test_masks_are_no_words() -> None:
-    assert words(mask("Hey @bob, don't mail ann@example.org or u/cat 24 times: https://example.net 555-123-4567")) == ["Hey", "don't", "mail", "or", "times"]
+    assert words(mask("Hey @bob, don't mail ann@example.org or u/cat 24 times: https://example.net 555-123-4567")) == [
+        "Hey",
+        "don't",
+        "mail",
+        "or",
+        "times",
+    ]
 
 
 @pytest.mark.parametrize(

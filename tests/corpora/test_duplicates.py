@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def repeats(*texts: str, similarity: float = 0.6) -> list[bool]:
 def jaccard(a: str, b: str) -> float:
     def shingles(text: str) -> set[tuple[str, ...]]:
         words = text.lower().split()
-        return {(word,) for word in words} | set(zip(words, words[1:], strict=False))
+        return {(word,) for word in words} | set(pairwise(words))
 
     return len(shingles(a) & shingles(b)) / len(shingles(a) | shingles(b))
 

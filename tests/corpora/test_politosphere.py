@@ -36,7 +36,13 @@ def test_a_comment_becomes_a_record(tmp_path: Path) -> None:
 
 
 def test_only_subreddits_of_the_party_are_read(tmp_path: Path) -> None:
-    dump(tmp_path, line(id="a"), line(id="b", subreddit="Conservative"), line(id="c", subreddit="politics"), line(id="d", subreddit="unheard"))
+    dump(
+        tmp_path,
+        line(id="a"),
+        line(id="b", subreddit="Conservative"),
+        line(id="c", subreddit="politics"),
+        line(id="d", subreddit="unheard"),
+    )
     assert [record.native_id for record in records(tmp_path, "dem")] == ["a"]
     assert [record.native_id for record in records(tmp_path, "rep")] == ["b"]
 
@@ -98,7 +104,11 @@ def test_a_folder_without_metadata_or_months_says_what_is_missing(tmp_path: Path
 )
 def test_a_bad_row_is_marked_and_its_neighbours_are_read(tmp_path: Path, bad: bytes, problem: str) -> None:
     found = records(dump(tmp_path, line(id="c1"), bad, line(id="c3")))
-    assert [(record.native_id, record.unusable) for record in found] == [("c1", None), ("comments_2017-06.bz2 row 2", "unreadable"), ("c3", None)]
+    assert [(record.native_id, record.unusable) for record in found] == [
+        ("c1", None),
+        ("comments_2017-06.bz2 row 2", "unreadable"),
+        ("c3", None),
+    ]
     assert "comments_2017-06.bz2" in found[1].problem
     assert problem in found[1].problem
 

@@ -29,10 +29,7 @@ def sure(score: int) -> tuple[float, ...]:
 
 
 def table(*statuses: str) -> pa.Table:
-    rows = [
-        {"id": f"p{i}", "source": "s", "author": None, "created_at": None, "text": f"text {i}. " + "x" * 30, "status": status}
-        for i, status in enumerate(statuses)
-    ]
+    rows = [{"id": f"p{i}", "source": "s", "author": None, "created_at": None, "text": f"text {i}. " + "x" * 30, "status": status} for i, status in enumerate(statuses)]
     return pa.Table.from_pylist(rows, schema=tables.POSTS)
 
 

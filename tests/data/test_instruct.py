@@ -68,7 +68,12 @@ def test_instructions_carry_ids_lineage_and_the_post(fake_model: Any, tmp_path: 
     model = fake_model(["This is about trains.", "This is about rent."])
     good, bad = instruct(posts, "left", model, TASK, SETTINGS, 280)
     assert good == [
-        {"id": identity("instruct", "p1"), "post_id": "p1", "instruction": "What do you think about trains?", "response": "Trains are late."},
+        {
+            "id": identity("instruct", "p1"),
+            "post_id": "p1",
+            "instruction": "What do you think about trains?",
+            "response": "Trains are late.",
+        },
         {"id": identity("instruct", "p2"), "post_id": "p2", "instruction": "What do you think about rent?", "response": "Rent is high."},
     ]
     assert bad == []
@@ -162,7 +167,10 @@ def test_a_refused_answer_keeps_what_the_model_wrote() -> None:
         assert found.text == answer.text
 
 
-@pytest.mark.parametrize("text", ["As an AI I cannot vote.", "I'm unable to say.", "I cannot help with that.", "I can't provide this.", "A language model has no view."])
+@pytest.mark.parametrize(
+    "text",
+    ["As an AI I cannot vote.", "I'm unable to say.", "I cannot help with that.", "I can't provide this.", "A language model has no view."],
+)
 def test_refusals_are_told(text: str) -> None:
     assert check(stopped(text), FREE, {}).reason == "refusal"
 

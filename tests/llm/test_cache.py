@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from stages.errors import InputError
 from stages.llm.cache import Cached
 from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order
-from stages.llm.local import local_model
 
 HOW = Sampling(max_tokens=5)
 
@@ -169,9 +169,7 @@ def damage_end(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [damage_start, damage_middle, damage_end])
-def test_a_damaged_file_is_set_aside_and_work_goes_on(
-    file: Path, opened: Any, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
-) -> None:
+def test_a_damaged_file_is_set_aside_and_work_goes_on(file: Path, opened: Any, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]) -> None:
     prompts = [ask(f"question {n}") for n in range(500)]
     cached = Cached(Echo(), file)
     list(cached.generate(prompts, HOW))
@@ -185,17 +183,37 @@ def test_a_damaged_file_is_set_aside_and_work_goes_on(
     assert [path.read_bytes() for path in file.parent.iterdir() if "damaged" in path.name and path.name in message] == [broken]
 
 
-def test_a_file_that_another_process_is_using_is_not_set_aside(fake_model: Any, file: Path, opened: Any) -> None:
-    other = sqlite3.connect(file)
-    other.execute("CREATE TABLE responses (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
-    other.execute("BEGIN")
-    other.execute("SELECT * FROM responses").fetchall()  # a second process at the moment when it opens the file
-    try:
-        opened(fake_model(), file)
-    except Exception:  # refusing is right too, as long as the file stays
-        pass
+def test_a_file_that_another_process_is_using_is_not_set_aside(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    other = connect(file, isolation_level=None)
+    other.execute("CREATE TABLE theirs (answer TEXT)")
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda *arguments, **_: connect(*arguments, timeout=0))  # do not wait for the other
+    with pytest.raises(InputError, match=file.name):
+        Cached(Echo(), file).close()
+    other.execute("COMMIT")
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
     other.close()
     assert [path.name for path in file.parent.iterdir() if "damaged" in path.name] == []
+
+
+def open_many(folder: Path, ready: Barrier) -> None:
+    for n in range(60):
+        ready.wait(60)
+        Cached(Echo(), folder / f"{n}.sqlite").close()
+
+
+def test_processes_that_open_a_new_file_at_once_share_it(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Barrier(3)
+    openers = [spawn.Process(target=open_many, args=(tmp_path, ready)) for _ in range(3)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join(60)
+    assert [opener.exitcode for opener in openers] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir() if "damaged" in path.name) == []
+    assert len(list(tmp_path.glob("*.sqlite"))) == 60
 
 
 def test_another_process_can_write_while_an_answer_is_awaited(fake_model: Any, file: Path, opened: Any) -> None:
@@ -264,9 +282,9 @@ def test_the_default_file_lies_with_the_kept_state(fake_model: Any) -> None:
     assert cached.file.is_file()
 
 
-def test_a_local_model_answers_from_the_cache_what_it_was_asked_before(
-    base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_model_answers_from_the_cache_what_it_was_asked_before(base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.llm.local import local_model
+
     (tmp_path / "params.yaml").write_text("runtime: {sequences: 1, micro_batch: 1, device: cpu}\n")
     monkeypatch.chdir(tmp_path)
     with local_model(base_model / "model.gguf", context=256) as model:

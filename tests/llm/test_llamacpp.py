@@ -1,4 +1,4 @@
-"""Expectations come from llama-cpp-python's own one-sequence class, run over the same file."""
+"""Expected probabilities come from llama-cpp-python's own one-sequence class, run over the same file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +27,9 @@ QUESTIONS = (
     "Who wrote Hamlet, and when?",
     "Give one reason to learn to swim in a river.",
 )
-GREEDY = Sampling(max_tokens=8)
-DRAWN = Sampling(max_tokens=8, temperature=1.0, seed=3)
+GREEDY = Sampling(max_tokens=6)
+DRAWN = Sampling(max_tokens=6, temperature=1.0, seed=3)
+OPTIONS = ("yes", "no", "Strongly agree", "1", "10")
 
 
 def chat(question: str, system: str = SYSTEM) -> Prompt:
@@ -50,7 +51,7 @@ def model(base_model: Path) -> Iterator[LlamaCpp]:
 
 @pytest.fixture(scope="module")
 def reference(base_model: Path) -> Iterator[llama_cpp.Llama]:
-    loaded = llama_cpp.Llama(str(base_model / "model.gguf"), n_ctx=256, logits_all=True, verbose=False)
+    loaded = llama_cpp.Llama(str(base_model / "model.gguf"), n_ctx=256, logits_all=True, flash_attn=True, verbose=False)
     yield loaded
     loaded.close()
 
@@ -62,7 +63,12 @@ def batch(model: LlamaCpp) -> list[Completion]:
 
 @pytest.fixture(scope="module")
 def drawn(model: LlamaCpp) -> list[Completion]:
-    return in_order(model.generate(PROMPTS, DRAWN), len(PROMPTS))
+    return in_order(model.generate(PROMPTS[:6], DRAWN), 6)
+
+
+@pytest.fixture(scope="module")
+def choices(model: LlamaCpp) -> list[Choice]:
+    return in_order(model.choose(PROMPTS, OPTIONS), len(PROMPTS))
 
 
 def answer(model: LlamaCpp, prompt: Prompt, sampling: Sampling = GREEDY) -> Completion:
@@ -94,7 +100,7 @@ def chain_rule(reference: llama_cpp.Llama, question: str, option: str) -> tuple[
 
 def test_more_prompts_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
     results = list(model.generate(PROMPTS, Sampling(max_tokens=2)))
-    assert len(PROMPTS) > model.sequences
+    assert len(PROMPTS) > 2 * model.sequences
     assert sorted(index for index, _ in results) == list(range(len(PROMPTS)))
 
 
@@ -116,8 +122,9 @@ def test_a_greedy_answer_is_what_the_likeliest_token_gives_step_by_step(model: L
         _, logs = log_probabilities(reference, text)
         tokens.append(int(logs[-1].argmax()))
         text += reference.detokenize(tokens[-1:]).decode()
+    asked = len(reference.tokenize(written(QUESTIONS[6]).encode(), add_bos=False, special=True))
     found = answer(model, PROMPTS[6], Sampling(max_tokens=5))
-    assert found == Completion(reference.detokenize(tokens).decode(), "length", len(reference.tokenize(written(QUESTIONS[6]).encode(), False, True)), 5)
+    assert found == Completion(reference.detokenize(tokens).decode(), "length", asked, 5)
 
 
 def test_the_order_of_the_prompts_does_not_matter(model: LlamaCpp, batch: list[Completion]) -> None:
@@ -126,38 +133,38 @@ def test_the_order_of_the_prompts_does_not_matter(model: LlamaCpp, batch: list[C
 
 
 def test_the_same_seed_draws_the_same_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    assert in_order(model.generate(PROMPTS, DRAWN), len(PROMPTS)) == drawn
+    assert in_order(model.generate(PROMPTS[:6], DRAWN), 6) == drawn
 
 
 def test_another_repeat_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    other = in_order(model.generate(PROMPTS, DRAWN, repeat=1), len(PROMPTS))
-    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 8
+    other = in_order(model.generate(PROMPTS[:6], DRAWN, repeat=1), 6)
+    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 5
 
 
 def test_another_seed_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    other = in_order(model.generate(PROMPTS, Sampling(max_tokens=8, temperature=1.0, seed=4)), len(PROMPTS))
-    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 8
+    other = in_order(model.generate(PROMPTS[:6], Sampling(max_tokens=6, temperature=1.0, seed=4)), 6)
+    assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 5
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}])
 def test_drawing_among_the_one_likeliest_token_is_greedy(model: LlamaCpp, batch: list[Completion], narrow: dict[str, float]) -> None:
-    found = in_order(model.generate(PROMPTS, Sampling(max_tokens=8, temperature=1.0, seed=3, **narrow)), len(PROMPTS))
-    assert sum(one.text == other.text for one, other in zip(found, batch, strict=True)) >= 9
+    found = in_order(model.generate(PROMPTS[:4], Sampling(max_tokens=6, temperature=1.0, seed=3, **narrow)), 4)
+    assert sum(one.text == other.text for one, other in zip(found, batch[:4], strict=True)) >= 3
 
 
-def test_an_answer_ends_before_a_stop_string_that_spans_tokens(model: LlamaCpp) -> None:
-    whole = answer(model, PROMPTS[6]).text  # "The sun was setting over …"
+def test_an_answer_ends_before_a_stop_string_that_spans_tokens(model: LlamaCpp, batch: list[Completion]) -> None:
+    whole = batch[6].text  # "The sun was setting over …"
     stop = whole[5:12]
     assert " " in stop.strip()
-    found = answer(model, PROMPTS[6], Sampling(max_tokens=8, stop=("never said", stop)))
+    found = answer(model, PROMPTS[6], Sampling(max_tokens=6, stop=("never said", stop)))
     assert (found.text, found.finish) == (whole[: whole.index(stop)], "stop")
 
 
-def test_the_first_of_several_stop_strings_in_the_text_counts(model: LlamaCpp) -> None:
-    whole = answer(model, PROMPTS[6]).text
+def test_the_first_of_several_stop_strings_in_the_text_counts(model: LlamaCpp, batch: list[Completion]) -> None:
+    whole = batch[6].text
     early, late = whole[2:4], whole[3:5]
     assert whole.index(early) < whole.index(late)
-    assert answer(model, PROMPTS[6], Sampling(max_tokens=8, stop=(late, early))).text == whole[: whole.index(early)]
+    assert answer(model, PROMPTS[6], Sampling(max_tokens=6, stop=(late, early))).text == whole[: whole.index(early)]
 
 
 def test_an_answer_that_is_cut_says_so(model: LlamaCpp) -> None:
@@ -174,17 +181,11 @@ def test_an_answer_that_the_model_ended_says_so(model: LlamaCpp, reference: llam
     assert "<|im_end|>" not in found.text
 
 
-def test_a_longer_limit_only_adds_to_a_greedy_answer(model: LlamaCpp) -> None:
-    short, long = answer(model, PROMPTS[6], Sampling(max_tokens=4)), answer(model, PROMPTS[6], Sampling(max_tokens=12))
-    assert long.text.startswith(short.text)
-    assert len(long.text) > len(short.text)
-
-
 def test_a_long_prompt_among_short_ones_gets_its_own_answer(model: LlamaCpp) -> None:
-    long = chat("Here is a list of numbers. " + " ".join(str(n) for n in range(120)) + ". What is the capital of France?")
+    long = chat("Here is a list of numbers. " + " ".join(str(n) for n in range(60)) + ". What is the capital of France?")
     found = in_order(model.generate([*PROMPTS[:3], long], Sampling(max_tokens=6)), 4)[3]
     assert found.text == answer(model, long, Sampling(max_tokens=6)).text
-    assert found.prompt_tokens > 300
+    assert found.prompt_tokens > 150
 
 
 # ---- prompts that are too long
@@ -198,7 +199,7 @@ def test_a_too_long_prompt_is_cut_at_a_sentence_and_counted(model: LlamaCpp) -> 
     assert found.cut > 0
     assert kept.endswith("about boats.")
     assert CONTEXT // 2 < found.prompt_tokens <= CONTEXT - GREEDY.max_tokens
-    assert answer(model, chat(kept)) == Completion(found.text, found.finish, found.prompt_tokens, found.completion_tokens, 0)
+    assert len(model.tokenizer.tokens(written(kept))) == found.prompt_tokens
 
 
 def test_a_too_long_question_is_cut_before_choosing_too(model: LlamaCpp) -> None:
@@ -209,9 +210,9 @@ def test_a_too_long_question_is_cut_before_choosing_too(model: LlamaCpp) -> None
 
 
 def test_a_too_long_text_without_sentences_is_cut_anywhere(model: LlamaCpp) -> None:
-    found = answer(model, chat("boat " * 900))
+    found = choice(model, chat("boat " * 900), ("yes", "no"))
     assert 0 < found.cut < 4500
-    assert found.prompt_tokens <= CONTEXT - GREEDY.max_tokens
+    assert CONTEXT // 2 < found.prompt_tokens < CONTEXT
 
 
 def test_a_prompt_that_fits_is_not_cut(batch: list[Completion]) -> None:
@@ -235,16 +236,14 @@ def test_more_questions_than_sequences_are_all_answered_once(model: LlamaCpp) ->
     assert sorted(index for index, _ in model.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
 
 
-def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp) -> None:
-    options = ("yes", "no", "Strongly agree", "1", "10")
-    together = in_order(model.choose(PROMPTS, options), len(PROMPTS))
-    alone = [choice(model, prompt, options) for prompt in PROMPTS]
-    np.testing.assert_allclose([c.probabilities for c in together], [c.probabilities for c in alone], atol=0.02)
-    assert np.ptp([c.probabilities[0] for c in together]) > 0.1
+def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp, choices: list[Choice]) -> None:
+    alone = [choice(model, prompt, OPTIONS) for prompt in PROMPTS]
+    np.testing.assert_allclose([c.probabilities for c in choices], [c.probabilities for c in alone], atol=0.02)
+    assert np.ptp([c.probabilities[0] for c in choices]) > 0.1
 
 
-def test_probabilities_sum_to_one_and_the_mass_is_a_probability(model: LlamaCpp) -> None:
-    for _, found in model.choose(PROMPTS, ("yes", "no", "Strongly agree", "1", "10")):
+def test_probabilities_sum_to_one_and_the_mass_is_a_probability(choices: list[Choice]) -> None:
+    for found in choices:
         assert sum(found.probabilities) == pytest.approx(1)
         assert min(found.probabilities) >= 0
         assert 0 < found.mass <= 1
@@ -289,12 +288,6 @@ def test_the_order_of_the_options_does_not_matter(model: LlamaCpp) -> None:
     options = ("1", "10", "Strongly agree", "no")
     forward, backward = choice(model, PROMPTS[5], options), choice(model, PROMPTS[5], options[::-1])
     np.testing.assert_allclose(forward.probabilities, backward.probabilities[::-1], atol=0.001)
-
-
-def test_very_unlikely_options_still_have_probabilities(model: LlamaCpp) -> None:
-    rare = "龘ᚠ🜁ꙮ𒀱" * 2  # so many rare tokens that their product is below the smallest number
-    found = choice(model, PROMPTS[0], (rare + "龘ᚠ", rare + "🜁ꙮ"))
-    assert sum(found.probabilities) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("options", [("yes", "yes"), ("yes", "")])

@@ -9,7 +9,15 @@ from stages.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 
-TEXTS = ("Hello, world!", "  two  spaces\n\nand lines\t", "naïve café — “quotes” 🚢🇺🇦", "{braces} {{more}} {% raw %} $names", "1234567890", "a\x00b", "龘" * 50)
+TEXTS = (
+    "Hello, world!",
+    "  two  spaces\n\nand lines\t",
+    "naïve café — “quotes” 🚢🇺🇦",
+    "{braces} {{more}} {% raw %} $names",
+    "1234567890",
+    "a\x00b",
+    "龘" * 50,
+)
 
 
 @pytest.fixture(scope="module")

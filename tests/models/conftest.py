@@ -77,8 +77,8 @@ def tiny(tmp_path: Path) -> Callable[..., TransformerDecoder]:
 def bigrams(tmp_path: Path) -> Callable[[Sequence[Sequence[float]]], TransformerDecoder]:
     """A Llama whose next token depends on the last one only, by a table of probabilities [last, next].
 
-    Its attention and feed-forward layers add nothing, so the state after token i is the embedding √d e_i, whose mean square is 1 already, and the
-    output layer W = log table / √d turns it into the logits log table[i].
+    Its attention and feed-forward layers add nothing, so the state after token i is the embedding √d e_i, whose mean square is 1
+    already, and the output layer W = log table / √d turns it into the logits log table[i].
     """
 
     def make(table: Sequence[Sequence[float]]) -> TransformerDecoder:

@@ -59,10 +59,7 @@ def test_both_forms_of_the_base_are_complete(base_model: Path) -> None:
 
 
 def test_weights_are_those_of_the_checkpoint_in_both_forms(base_model: Path) -> None:
-    before, after = (
-        next(tensor for tensor in GGUFReader(file).tensors if tensor.name == "blk.3.ffn_down.weight")
-        for file in (base.resolve(SHIPPED), base_model / "model.gguf")
-    )
+    before, after = (next(tensor for tensor in GGUFReader(file).tensors if tensor.name == "blk.3.ffn_down.weight") for file in (base.resolve(SHIPPED), base_model / "model.gguf"))
     assert after.tensor_type == gguf.GGMLQuantizationType.Q8_0
     original, asked = (gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in (before, after))
     trained = load_file(base_model / "model.safetensors")["model.layers.3.mlp.down_proj.weight"].float().numpy()

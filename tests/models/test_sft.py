@@ -27,9 +27,7 @@ def tokenizer(base_model: Path) -> Iterator[Tokenizer]:
 
 def samples() -> list[Sample]:
     generator = torch.Generator().manual_seed(5)
-    return [
-        Sample(str(i), tuple(torch.randint(300, (n,), generator=generator).tolist()), start, False) for i, (n, start) in enumerate(LENGTHS)
-    ]
+    return [Sample(str(i), tuple(torch.randint(300, (n,), generator=generator).tolist()), start, False) for i, (n, start) in enumerate(LENGTHS)]
 
 
 def loss_and_gradient(objective: Supervised) -> tuple[float, dict[str, torch.Tensor]]:

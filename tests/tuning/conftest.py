@@ -30,9 +30,7 @@ def one_thread() -> Iterator[None]:
 def tiny(tmp_path: Path) -> Callable[..., tuple[Architecture, TransformerDecoder]]:
     """A random Llama, written to ``tmp_path / "tiny"`` and loaded from there; ``filled``: with an adapter that changes its answers."""
 
-    def make(
-        *, tied: bool = True, lora: Lora = LORA, filled: bool = True, seed: int = 1, dtype: torch.dtype = torch.float32
-    ) -> tuple[Architecture, TransformerDecoder]:
+    def make(*, tied: bool = True, lora: Lora = LORA, filled: bool = True, seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Architecture, TransformerDecoder]:
         architecture = Architecture.model_validate({**SIZES, **REST, "vocab_size": 300, "tie_word_embeddings": tied})
         torch.manual_seed(0)
         shapes = {name: p.shape for name, p in build(architecture, lora).named_parameters() if "lora_" not in name}
@@ -70,9 +68,7 @@ def small_gguf(tmp_path: Path) -> Callable[..., Path]:
                 writer.add_float32(f"{name}.{key}", number)
         block = {"attn_norm": (64,), "ffn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64)}
         block |= {"ffn_gate": (128, 64), "ffn_up": (128, 64), "ffn_down": (64, 128)}
-        shapes = {"token_embd": (300, 64), "output_norm": (64,), "output": (300, 64)} | {
-            f"blk.{i}.{key}": shape for i in range(2) for key, shape in block.items()
-        }
+        shapes = {"token_embd": (300, 64), "output_norm": (64,), "output": (300, 64)} | {f"blk.{i}.{key}": shape for i in range(2) for key, shape in block.items()}
         random = np.random.default_rng(0)
         for key, shape in [*shapes.items(), *((key, (8,)) for key in extra)]:
             if key not in without:
@@ -97,10 +93,7 @@ def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
         for i, token in enumerate(tokens):
             batch.token[i], batch.pos[i], batch.logits[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, True, 1, 0
         assert llama_cpp.llama_decode(model._context, batch) == 0
-        rows = [
-            np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model._context, i), shape=(model.tokenizer.size,)).copy()
-            for i in range(len(tokens))
-        ]
+        rows = [np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model._context, i), shape=(model.tokenizer.size,)).copy() for i in range(len(tokens))]
         llama_cpp.llama_batch_free(batch)
         return np.stack(rows)
 

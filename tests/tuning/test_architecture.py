@@ -73,9 +73,7 @@ def test_a_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_config_without_dimensions_names_them_all(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    file.write_text(
-        json.dumps({key: value for key, value in architecture.config(SMOLLM2_135M).items() if key not in ("rope_theta", "vocab_size")})
-    )
+    file.write_text(json.dumps({key: value for key, value in architecture.config(SMOLLM2_135M).items() if key not in ("rope_theta", "vocab_size")}))
     with pytest.raises(InputError, match=r"(?s)vocab_size.*rope_theta"):
         from_config(file)
 

@@ -96,9 +96,7 @@ def test_what_is_held_out_does_not_depend_on_other_rows() -> None:
     more = [f"new {i}" for i in range(50)] + ids[::-1] + ids[:5]
     after = held_out(more, 0.2)
     assert all(out == before[post] for post, out in zip(more, after, strict=True) if post in before)
-    assert all(
-        out for out, smaller in zip(held_out(ids, 0.4), before.values(), strict=True) if smaller
-    )  # a larger share keeps the same ones out
+    assert all(out for out, smaller in zip(held_out(ids, 0.4), before.values(), strict=True) if smaller)  # a larger share keeps the same ones out
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 3), (7, 7), (3, 8)])

@@ -17,8 +17,8 @@ from stages.tuning.architecture import Architecture, Lora
 CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "v"), mlp=True)
 TEXT = (
-    "The city council voted on Tuesday to raise the fare of the buses, which had not changed for nine years. Drivers had asked for better pay, "
-    "and riders had asked for shorter waits. The mayor said that both would now be possible."
+    "The city council voted on Tuesday to raise the fare of the buses, which had not changed for nine years. "
+    "Drivers had asked for better pay, and riders had asked for shorter waits. The mayor said that both would now be possible."
 )
 
 
@@ -117,9 +117,7 @@ def test_the_folder_holds_the_layout_of_hugging_face(tiny: Callable[..., Any], t
 
 def test_only_fresh_lora_matrices_are_trainable_and_change_nothing_yet(tiny: Callable[..., Any]) -> None:
     _, model = tiny(filled=False)
-    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
-        name for name, _ in model.named_parameters() if "lora_" in name
-    }
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {name for name, _ in model.named_parameters() if "lora_" in name}
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     assert all(not p.any() for name, p in model.named_parameters() if "lora_b" in name)
     assert all(p.any() for name, p in model.named_parameters() if "lora_a" in name)
