@@ -7,7 +7,7 @@ class Runtime(Section):
     """Fits the work to the machine."""
 
     sequences: int
-    "answers that are written side by side; each takes memory for the longest prompt and answer"
+    "answers that are written side by side, at most 255"
     micro_batch: int
     "samples that are trained on side by side"
     device: str

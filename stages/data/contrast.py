@@ -5,8 +5,6 @@ out  data/preferences/<leaning>.parquet: id, post_id, prompt, chosen (the leanin
      data/preferences/rejected/<leaning>.parquet: what could not be used, with the reason
 """
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from stages import command, params, prompts, tables
 from stages.files import short_hash
 from stages.llm.interface import LanguageModel, Sampling
 from stages.llm.local import Annotator, local_model
-from stages.llm.writing import write
+from stages.llm.writing import Rows, write
 from stages.params import Section
 from stages.prompts import Task
 
@@ -29,30 +27,27 @@ class Params(Section):
     seed: int
 
 
-def contrast(rows: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows of ``data/preferences`` and rejected ones."""
+def contrast(rows: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params) -> Rows:
+    """Rows of ``data/preferences``."""
     sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
-    given = [{"instruction": row["instruction"], "answer": row["response"]} for row in rows]
-    good, bad = [], []
-    for row, answer in zip(rows, write(model, task, leaning, given, sampling, "contrast"), strict=True):
-        pair = {"id": short_hash("contrast", row["id"]), "post_id": row["post_id"], "prompt": row["instruction"], "chosen": row["response"], "rejected": answer.text}
-        if answer.reason:
-            bad.append(pair | {"reason": answer.reason})
-        else:
-            good.append(pair)
-    return good, bad
+    asked = [
+        (
+            {"instruction": row["instruction"], "answer": row["response"]},
+            {"id": short_hash("contrast", row["id"]), "post_id": row["post_id"], "prompt": row["instruction"], "chosen": row["response"]},
+        )
+        for row in rows
+    ]
+    return write(model, task, leaning, asked, "rejected", sampling)
 
 
 def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
     """Write the pairs of one leaning."""
     settings, annotator = params.load("contrast", Params), params.load("annotator", Annotator)
     task = prompts.load(Path("prompts/contrast.yaml"))
-    rows = tables.read(source, tables.RESPONSES).to_pylist()
+    responses = tables.read(source, tables.RESPONSES).to_pylist()
     with local_model(annotator.file, annotator.context) as model:
-        good, bad = contrast(rows, leaning, model.cached, task, settings)
-    tables.write(target, good, tables.PREFERENCES)
-    tables.write(rejected, bad, tables.rejects(tables.PREFERENCES))
-    print(f"contrast {leaning}: {len(good)} pairs, {len(bad)} rejected {dict(Counter(row['reason'] for row in bad))}", file=sys.stderr)
+        rows = contrast(responses, leaning, model.cached, task, settings)
+    rows.save(f"contrast {leaning}", target, rejected, tables.PREFERENCES)
 
 
 if __name__ == "__main__":

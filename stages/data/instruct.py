@@ -5,8 +5,6 @@ out  data/instructions/<leaning>.parquet: id, post_id, instruction, response (th
      data/instructions/rejected/<leaning>.parquet: what could not be used, with the reason
 """
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from stages import command, params, prompts, tables
 from stages.files import short_hash
 from stages.llm.interface import LanguageModel, Sampling
 from stages.llm.local import Annotator, local_model
-from stages.llm.writing import write
+from stages.llm.writing import Rows, write
 from stages.params import Section
 from stages.prompts import Task
 
@@ -37,20 +35,11 @@ def choose_posts(scored: Sequence[dict[str, Any]], limit: int) -> list[dict[str,
     return [row for _, row in sorted(surest, key=lambda entry: entry[0])]
 
 
-def instruct(
-    posts: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params, max_characters: int
-) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows of ``data/instructions`` and rejected ones."""
+def instruct(posts: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params, max_characters: int) -> Rows:
+    """Rows of ``data/instructions``."""
     sampling = Sampling(settings.max_tokens, settings.temperature, seed=settings.seed)
-    written = write(model, task, leaning, [{"post": post["text"][:max_characters]} for post in posts], sampling, "instruct")
-    good, bad = [], []
-    for post, answer in zip(posts, written, strict=True):
-        row = {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "instruction": answer.text, "response": post["text"]}
-        if answer.reason:
-            bad.append(row | {"reason": answer.reason})
-        else:
-            good.append(row)
-    return good, bad
+    asked = [({"post": post["text"][:max_characters]}, {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "response": post["text"]}) for post in posts]
+    return write(model, task, leaning, asked, "instruction", sampling)
 
 
 def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
@@ -59,10 +48,8 @@ def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
     task = prompts.load(Path("prompts/instruct.yaml"))
     posts = choose_posts(tables.read(source, tables.SCORED).to_pylist(), settings.limit)
     with local_model(annotator.file, annotator.context) as model:
-        good, bad = instruct(posts, leaning, model.cached, task, settings, annotator.max_characters)
-    tables.write(target, good, tables.INSTRUCTIONS)
-    tables.write(rejected, bad, tables.rejects(tables.INSTRUCTIONS))
-    print(f"instruct {leaning}: {len(good)} written, {len(bad)} rejected {dict(Counter(row['reason'] for row in bad))}", file=sys.stderr)
+        rows = instruct(posts, leaning, model.cached, task, settings, annotator.max_characters)
+    rows.save(f"instruct {leaning}", target, rejected, tables.INSTRUCTIONS)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
@@ -20,6 +20,7 @@ from stages.errors import InputError
 from stages.llm.interface import Choice, Completion, LanguageModel, Prompt, Sampling
 from stages.workspace import state_folder
 
+A = TypeVar("A", Completion, Choice)
 WAIT_SECONDS = 60  # for another process that is writing
 
 
@@ -39,84 +40,90 @@ class Cached:
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        keys = [self._key("generate", prompt, asdict(sampling), repeat) for prompt in prompts]
-        missing = []
-        for index, key in enumerate(keys):
-            kept = self._get(key)
-            if kept is None:
-                missing.append(index)
-            else:
-                yield index, Completion(**kept)
-        for position, completion in self.model.generate([prompts[i] for i in missing], sampling, repeat):
-            self._put(keys[missing[position]], asdict(completion))
-            yield missing[position], completion
+        return self._answer(prompts, ["generate", asdict(sampling), repeat], Completion, lambda missing: self.model.generate(missing, sampling, repeat))
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        keys = [self._key("choose", prompt, list(options), 0) for prompt in prompts]
+        return self._answer(prompts, ["choose", list(options)], Choice, lambda missing: self.model.choose(missing, options))
+
+    def _answer(self, prompts: Sequence[Prompt], how: object, kind: type[A], ask: Callable[[list[Prompt]], Iterator[tuple[int, A]]]) -> Iterator[tuple[int, A]]:
+        keys = [self._key(prompt, how) for prompt in prompts]
         missing = []
         for index, key in enumerate(keys):
             kept = self._get(key)
             if kept is None:
                 missing.append(index)
             else:
-                yield index, Choice(**(kept | {"probabilities": tuple(kept["probabilities"])}))
-        for position, choice in self.model.choose([prompts[i] for i in missing], options):
-            self._put(keys[missing[position]], asdict(choice))
-            yield missing[position], choice
+                fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+                yield index, kind(**fields)
+        for position, answer in ask([prompts[i] for i in missing]):
+            self._put(keys[missing[position]], asdict(answer))
+            yield missing[position], answer
 
     def close(self) -> None:
         """Close the file."""
         self._store.close()
 
-    def _key(self, kind: str, prompt: Prompt, how: object, repeat: int) -> bytes:
+    def _key(self, prompt: Prompt, how: object) -> bytes:
         turns = [[turn.role, turn.content] for turn in prompt]
-        return hashlib.sha256(json.dumps([kind, self.fingerprint, turns, how, repeat]).encode()).digest()
+        return hashlib.sha256(json.dumps([self.fingerprint, turns, how]).encode()).digest()
 
     def _get(self, key: bytes) -> Any:
+        found = self._run("SELECT answer FROM responses WHERE key = ?", key)
         try:
-            row = self._store.execute("SELECT answer FROM responses WHERE key = ?", (key,)).fetchone()
-        except sqlite3.OperationalError as error:
-            raise _unusable(self.file, error) from error
-        return json.loads(row[0]) if row else None
+            return json.loads(found[0][0]) if found else None
+        except ValueError:  # damaged on disk: asked for anew
+            return None
 
     def _put(self, key: bytes, answer: object) -> None:
+        self._run("INSERT OR REPLACE INTO responses VALUES (?, ?)", key, json.dumps(answer))  # a killed process loses none, and others wait for microseconds
+
+    def _run(self, statement: str, *values: bytes | str) -> list[Any]:
         try:
-            with self._store:  # a transaction for each answer: a killed process loses none, and others wait for microseconds
-                self._store.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, json.dumps(answer)))
+            return self._store.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
             raise _unusable(self.file, error) from error
+        except sqlite3.DatabaseError:
+            self._store.close()
+            self._store = _open(self.file, statement, *values)  # another process may have set the damaged file aside already
+            return self._store.execute(statement, values).fetchall()
 
 
 def _unusable(file: Path, error: sqlite3.OperationalError) -> InputError:
     return InputError(f"{file}: the response cache cannot be used ({error}). Is another process holding it, or the disk full?")
 
 
-def _open(file: Path) -> sqlite3.Connection:
+def _open(file: Path, *first: bytes | str) -> sqlite3.Connection:
+    """The file, or a new one if it is damaged; ``first``, a statement with its values, must work as well."""
     with filelock.FileLock(file.with_name(f"{file.name}.lock")):
         try:
-            return _connect(file)
+            store = _connect(file)
+            if first:
+                store.execute(str(first[0]), first[1:]).fetchall()
+            return store
         except sqlite3.OperationalError as error:
             raise _unusable(file, error) from error
         except sqlite3.DatabaseError:
-            aside = file.with_suffix(f".damaged-{int(time.time())}")
-            for suffix in ("", "-wal", "-shm"):
-                part = file.with_name(file.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
-            print(f"{file}: the response cache was damaged; it is now {aside.name}, and answers are asked for anew.", file=sys.stderr)
-            return _connect(file)
+            return _start_anew(file)
+
+
+def _start_anew(file: Path) -> sqlite3.Connection:
+    """Keep a damaged file aside."""
+    aside = file.with_suffix(f".damaged-{int(time.time())}")
+    for suffix in ("", "-wal", "-shm"):
+        part = file.with_name(file.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    print(f"{file}: the response cache was damaged; it is now {aside.name}, and answers are asked for anew.", file=sys.stderr)
+    return _connect(file)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    store = sqlite3.connect(file, timeout=WAIT_SECONDS)
+    store = sqlite3.connect(file, timeout=WAIT_SECONDS, isolation_level=None)  # each statement is a transaction
     try:
         store.execute("PRAGMA journal_mode = WAL")
         store.execute("PRAGMA synchronous = NORMAL")
         store.execute("CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
-        store.commit()
-        if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check found damage")
     except sqlite3.DatabaseError:
         store.close()
         raise

@@ -22,6 +22,13 @@ class Annotator(Section):
     "of a post are shown"
 
 
+class Measuring(Section):
+    """``params.yaml: measuring``, shared by every stage that measures the base and its adapters."""
+
+    context: int
+    "longest question and answer together, in tokens"
+
+
 @dataclass(frozen=True)
 class LocalModel:
     """A loaded GGUF model and the cache before it."""

@@ -1,10 +1,16 @@
-"""One written answer a row, read and checked: accepted, or refused with a reason."""
+"""One written answer a row, read and checked: accepted into the table, or put aside with a reason."""
 
 import re
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
+from stages import tables
 from stages.llm.interface import Completion, LanguageModel, Sampling, in_order
 from stages.progress import Progress
 from stages.prompts import Task
@@ -26,12 +32,34 @@ class Written:
     "why it was refused"
 
 
-def write(model: LanguageModel, task: Task, leaning: str, given: Sequence[Mapping[str, str]], sampling: Sampling, what: str) -> list[Written]:
-    """Ask ``task`` about each row of ``given`` (values for the placeholders) and check the answers; one result a row."""
-    progress = Progress(f"{what} {leaning}", len(given))
-    answers = in_order(model.generate([task.render(leaning, values) for values in given], sampling), len(given), progress.add)
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a stage, complete."""
+
+    good: list[dict[str, str]]
+    rejected: list[dict[str, str]]
+    "with their ``reason``"
+
+    def save(self, what: str, target: Path, rejected: Path, schema: pa.Schema) -> None:
+        """Write both tables and say how many there are; ``what`` names stage and leaning."""
+        tables.write(target, self.good, schema)
+        tables.write(rejected, self.rejected, tables.rejects(schema))
+        print(f"{what}: {len(self.good)} written, {len(self.rejected)} rejected {dict(Counter(row['reason'] for row in self.rejected))}", file=sys.stderr)
+
+
+def write(model: LanguageModel, task: Task, leaning: str, asked: Sequence[tuple[Mapping[str, str], Mapping[str, str]]], column: str, sampling: Sampling) -> Rows:
+    """Ask ``task`` about each (values for the placeholders, row so far) and put the checked answer into ``column`` of the row."""
+    progress = Progress(f"{column} {leaning}", len(asked))
+    answers = in_order(model.generate([task.render(leaning, given) for given, _ in asked], sampling), len(asked), progress.add)
     progress.close()
-    return [check(answer, task, values) for answer, values in zip(answers, given, strict=True)]
+    found = Rows([], [])
+    for (given, row), answer in zip(asked, answers, strict=True):
+        written = check(answer, task, given)
+        if written.reason:
+            found.rejected.append({**row, column: written.text, "reason": written.reason})
+        else:
+            found.good.append({**row, column: written.text})
+    return found
 
 
 def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:

@@ -15,12 +15,12 @@ import pydantic
 from stages import command, params, results, tables
 from stages.instruments import questionnaire as instruments
 from stages.instruments.questionnaire import Answers, Questionnaire, Wording
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Measuring, local_model
 from stages.params import Section
 from stages.progress import Progress
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, last_steps
+from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
 
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "item": pa.string(), "wording": pa.string(), "value": pa.float32(), "mass": pa.float32()})
 
@@ -57,21 +57,18 @@ def rows(point: Checkpoint, answers: Answers, questionnaire: Questionnaire, word
 
 
 def write_curve(path: Path, measured: Mapping[Checkpoint, Mapping[str, Figures | float]], axes: Sequence[str]) -> None:
-    """Both axes with their intervals over steps, as one row a checkpoint; the base opens every adapter's curve."""
-    base = next(found for point, found in measured.items() if point.file is None)
-    adapters = dict.fromkeys(point.adapter for point in measured if point.file)
-    curve = [(name, 0, base) for name in adapters] + [(point.adapter, point.step, found) for point, found in measured.items() if point.file]
+    """Both axes with their intervals over steps, as one row a checkpoint."""
     ends = ("value", "low", "high")
     lines = []
-    for adapter, step, found in curve:
-        scores = [found.get(axis) for axis in axes]
+    for adapter, step, point in curve(measured):
+        scores = [measured[point].get(axis) for axis in axes]
         lines.append([adapter, step, *(score[end] if isinstance(score, Mapping) else "" for score in scores for end in ends)])
     results.write_plot(path, ["adapter", "step", *(axis if end == "value" else f"{axis}_{end}" for axis in axes for end in ends)], lines)
 
 
-def main(base: Path, adapters: Path, target: Path, curve: Path, answers_table: Path) -> None:
+def main(base: Path, adapters: Path, target: Path, curve_table: Path, answers_table: Path) -> None:
     """Measure every model."""
-    settings, annotator = params.load("compass", Params), params.load("annotator", Annotator)
+    settings, measuring = params.load("compass", Params), params.load("measuring", Measuring)
     study = params.load_study()
     questionnaire = instruments.load(Path("prompts/instruments/compass.yaml"))
     wordings = questionnaire.wordings[: settings.wordings]
@@ -79,16 +76,15 @@ def main(base: Path, adapters: Path, target: Path, curve: Path, answers_table: P
     progress = Progress("compass", len(points) * len(wordings) * 2 * len(questionnaire.items), "answers")
     measured: dict[Checkpoint, dict[str, Figures | float]] = {}
     table: list[dict[str, object]] = []
-    with local_model(base / "model.gguf", annotator.context) as model:
+    with local_model(base / "model.gguf", measuring.context) as model:
         for point in points:
             model.raw.attach(point.file)
             answers = instruments.ask(model.cached, questionnaire, wordings, progress.add)
             measured[point] = figures(answers, questionnaire, settings)
             table += rows(point, answers, questionnaire, wordings)
     progress.close()
-    last = last_steps(points)
-    results.write_metrics(target, {point.adapter: found for point, found in measured.items() if point.step == last[point.adapter]})
-    write_curve(curve, measured, list(questionnaire.axes))
+    results.write_metrics(target, {point.adapter: measured[point] for point in final(points)})
+    write_curve(curve_table, measured, list(questionnaire.axes))
     tables.write(answers_table, table, ANSWERS)
 
 

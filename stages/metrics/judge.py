@@ -22,12 +22,12 @@ from stages import command, params, results, tables
 from stages.instruments import lean_classifier
 from stages.instruments.lean_classifier import LeanClassifier
 from stages.llm.interface import LanguageModel, Message, Sampling, in_order
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Measuring, local_model
 from stages.params import Section, parse, read_yaml
 from stages.progress import Progress
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, last_steps
+from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
 
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
 
@@ -85,9 +85,9 @@ def rows(point: Checkpoint, asked: Questions, texts: Sequence[Sequence[str]], sc
     ]
 
 
-def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, curve: Path, answers_table: Path) -> None:
+def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, curve_table: Path, answers_table: Path) -> None:
     """Judge every model."""
-    settings, annotator = params.load("judge", Params), params.load("annotator", Annotator)
+    settings, measuring = params.load("judge", Params), params.load("measuring", Measuring)
     study = params.load_study()
     file = Path("prompts/instruments/questions.yaml")
     asked = parse(Questions, read_yaml(file), str(file))
@@ -96,7 +96,7 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     progress = Progress("judge", len(points) * len(asked.questions) * settings.repeats, "answers")
     found: dict[Checkpoint, Estimate] = {}
     table: list[dict[str, Any]] = []
-    with local_model(base / "model.gguf", annotator.context) as model:
+    with local_model(base / "model.gguf", measuring.context) as model:
         for point in points:
             model.raw.attach(point.file)
             texts = answer(model.cached, asked, settings, progress)
@@ -104,14 +104,11 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
             found[point] = mean_score(scores, settings.seed)
             table += rows(point, asked, texts, scores)
     progress.close()
-    last = last_steps(points)
-    measures: dict[str, Figures] = {point.adapter: {"score": mean.figures()} for point, mean in found.items() if point.step == last[point.adapter]}
+    measures: dict[str, Figures] = {point.adapter: {"score": found[point].figures()} for point in final(points)}
     measures["judges"] = {"classifier": lean_classifier.quality(classifier.score(truth.texts), truth)}
     results.write_metrics(target, measures)
-    start = found[points[0]]
-    curves = [(name, 0, start.value, start.low, start.high) for name in last if name != points[0].adapter]
-    curves += [(point.adapter, point.step, mean.value, mean.low, mean.high) for point, mean in found.items() if point.file]
-    results.write_plot(curve, ["adapter", "step", "score", "low", "high"], curves)
+    lines = [(adapter, step, found[point].value, found[point].low, found[point].high) for adapter, step, point in curve(points)]
+    results.write_plot(curve_table, ["adapter", "step", "score", "low", "high"], lines)
     tables.write(answers_table, table, ANSWERS)
 
 

@@ -16,14 +16,14 @@ from stages.files import replacing
 from stages.params import Section
 from stages.tuning import weights
 
-LAYOUTS = {"Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16}
+LAYOUTS = {"BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
 class Params(Section):
     """``params.yaml: base``."""
 
     checkpoint: str
-    layout: Literal["Q8_0", "Q4_0", "F16"]
+    layout: Literal["BF16", "F16", "Q8_0", "Q4_0"]
 
 
 def resolve(checkpoint: str) -> Path:

@@ -1,6 +1,6 @@
 """Which models there are to measure: the base and every checkpoint of the listed adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,12 @@ def checkpoints(folder: Path, names: Sequence[str]) -> list[Checkpoint]:
     return found
 
 
-def last_steps(points: Sequence[Checkpoint]) -> dict[str, int]:
-    """The final step of each adapter."""
-    return {point.adapter: max(other.step for other in points if other.adapter == point.adapter) for point in points}
+def final(points: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """The base and the last checkpoint of each adapter."""
+    return list({point.adapter: point for point in points}.values())
+
+
+def curve(points: Iterable[Checkpoint]) -> list[tuple[str, int, Checkpoint]]:
+    """(adapter, step, checkpoint) for every point of the adapters' curves, which all begin with the base at step 0."""
+    base, *others = points
+    return [(name, 0, base) for name in dict.fromkeys(point.adapter for point in others)] + [(point.adapter, point.step, point) for point in others]

@@ -7,6 +7,7 @@ import pytest
 from stages import prompts, tables
 from stages.data.contrast import Params, contrast
 from stages.errors import InputError
+from stages.llm.writing import Rows
 from stages.prompts import Task
 
 SETTINGS = Params(max_tokens=32, temperature=0.0, top_p=1.0, seed=1)
@@ -24,11 +25,11 @@ def identity(parent: str) -> str:
 
 
 def test_pairs_prefer_the_leaning_and_carry_ids_and_the_lineage_of_their_post(fake_model: Any, tmp_path: Path) -> None:
-    good, bad = contrast([row(1)], "left", fake_model(["Cars pay for themselves."]), TASK, SETTINGS)
-    assert good == [{"id": identity("r1"), "post_id": "p1", "prompt": QUESTION, "chosen": CHOSEN, "rejected": "Cars pay for themselves."}]
-    assert bad == []
-    tables.write(tmp_path / "t.parquet", good, tables.PREFERENCES)
-    assert tables.read(tmp_path / "t.parquet", tables.PREFERENCES).to_pylist() == good
+    written = contrast([row(1)], "left", fake_model(["Cars pay for themselves."]), TASK, SETTINGS)
+    assert written.good == [{"id": identity("r1"), "post_id": "p1", "prompt": QUESTION, "chosen": CHOSEN, "rejected": "Cars pay for themselves."}]
+    assert written.rejected == []
+    tables.write(tmp_path / "t.parquet", written.good, tables.PREFERENCES)
+    assert tables.read(tmp_path / "t.parquet", tables.PREFERENCES).to_pylist() == written.good
 
 
 def test_the_opposing_side_is_asked_about_the_same_instruction(fake_model: Any) -> None:
@@ -40,16 +41,16 @@ def test_the_opposing_side_is_asked_about_the_same_instruction(fake_model: Any) 
 
 def test_answers_that_do_not_oppose_are_rejected_with_their_reason(fake_model: Any, tmp_path: Path) -> None:
     answers = [CHOSEN, "I'm sorry, I have no view.", "\n", "Cars are better.", QUESTION]
-    good, bad = contrast([row(i) for i in range(5)], "left", fake_model(answers), TASK, SETTINGS)
-    assert [(entry["post_id"], entry["reason"]) for entry in bad] == [("p0", "copy"), ("p1", "refusal"), ("p2", "empty"), ("p4", "copy")]
-    assert [entry["rejected"] for entry in bad] == [answers[i] for i in (0, 1, 2, 4)]
-    assert [entry["id"] for entry in good] == [identity("r3")]
-    tables.write(tmp_path / "t.parquet", bad, tables.rejects(tables.PREFERENCES))
-    assert tables.read(tmp_path / "t.parquet", tables.rejects(tables.PREFERENCES)).to_pylist() == bad
+    written = contrast([row(i) for i in range(5)], "left", fake_model(answers), TASK, SETTINGS)
+    assert [(entry["post_id"], entry["reason"]) for entry in written.rejected] == [("p0", "copy"), ("p1", "refusal"), ("p2", "empty"), ("p4", "copy")]
+    assert [entry["rejected"] for entry in written.rejected] == [answers[i] for i in (0, 1, 2, 4)]
+    assert [entry["id"] for entry in written.good] == [identity("r3")]
+    tables.write(tmp_path / "t.parquet", written.rejected, tables.rejects(tables.PREFERENCES))
+    assert tables.read(tmp_path / "t.parquet", tables.rejects(tables.PREFERENCES)).to_pylist() == written.rejected
 
 
 def test_no_rows_give_no_pairs(fake_model: Any) -> None:
-    assert contrast([], "left", fake_model(), TASK, SETTINGS) == ([], [])
+    assert contrast([], "left", fake_model(), TASK, SETTINGS) == Rows([], [])
 
 
 def test_a_leaning_without_wording_is_refused(fake_model: Any) -> None:

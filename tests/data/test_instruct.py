@@ -9,7 +9,7 @@ from stages.data.instruct import Params, choose_posts, instruct
 from stages.data.respond import Params as RespondParams
 from stages.data.respond import respond
 from stages.llm.interface import Completion, Sampling
-from stages.llm.writing import Written, check, write
+from stages.llm.writing import Rows, Written, check, write
 from stages.prompts import Task
 
 SETTINGS = Params(limit=10, max_tokens=32, temperature=0.0, seed=1)
@@ -66,8 +66,8 @@ def test_among_equally_sure_posts_the_first_are_chosen() -> None:
 def test_instructions_carry_ids_lineage_and_the_post(fake_model: Any, tmp_path: Path) -> None:
     posts = [post(1, "Trains are late."), post(2, "Rent is high.")]
     model = fake_model(["This is about trains.", "This is about rent."])
-    good, bad = instruct(posts, "left", model, TASK, SETTINGS, 280)
-    assert good == [
+    written = instruct(posts, "left", model, TASK, SETTINGS, 280)
+    assert written.good == [
         {
             "id": identity("instruct", "p1"),
             "post_id": "p1",
@@ -76,34 +76,34 @@ def test_instructions_carry_ids_lineage_and_the_post(fake_model: Any, tmp_path: 
         },
         {"id": identity("instruct", "p2"), "post_id": "p2", "instruction": "What do you think about rent?", "response": "Rent is high."},
     ]
-    assert bad == []
+    assert written.rejected == []
     assert [prompt[-1].content for prompt in model.history] == ["Trains are late.", "Rent is high."]
-    tables.write(tmp_path / "t.parquet", good, tables.INSTRUCTIONS)
-    assert tables.read(tmp_path / "t.parquet", tables.INSTRUCTIONS).to_pylist() == good
+    tables.write(tmp_path / "t.parquet", written.good, tables.INSTRUCTIONS)
+    assert tables.read(tmp_path / "t.parquet", tables.INSTRUCTIONS).to_pylist() == written.good
 
 
 def test_what_cannot_be_used_is_rejected_with_its_reason_and_nothing_is_lost(fake_model: Any, tmp_path: Path) -> None:
     answers = ["This is about trains.", "  ", "No idea.", "This is about what I cannot help with."]
-    good, bad = instruct([post(i) for i in range(4)], "left", fake_model(answers), TASK, SETTINGS, 280)
-    assert [row["post_id"] for row in good] == ["p0"]
-    assert [(row["post_id"], row["reason"]) for row in bad] == [("p1", "empty"), ("p2", "unreadable"), ("p3", "refusal")]
-    assert [row["instruction"] for row in bad] == answers[1:]
-    tables.write(tmp_path / "t.parquet", bad, tables.rejects(tables.INSTRUCTIONS))
-    assert tables.read(tmp_path / "t.parquet", tables.rejects(tables.INSTRUCTIONS)).to_pylist() == bad
+    written = instruct([post(i) for i in range(4)], "left", fake_model(answers), TASK, SETTINGS, 280)
+    assert [row["post_id"] for row in written.good] == ["p0"]
+    assert [(row["post_id"], row["reason"]) for row in written.rejected] == [("p1", "empty"), ("p2", "unreadable"), ("p3", "refusal")]
+    assert [row["instruction"] for row in written.rejected] == answers[1:]
+    tables.write(tmp_path / "t.parquet", written.rejected, tables.rejects(tables.INSTRUCTIONS))
+    assert tables.read(tmp_path / "t.parquet", tables.rejects(tables.INSTRUCTIONS)).to_pylist() == written.rejected
 
 
 def test_long_posts_are_shown_up_to_the_limit_and_answer_in_full(fake_model: Any) -> None:
     model = fake_model(["This is about trains."])
-    good, _ = instruct([post(1, "Trains are late again.")], "left", model, TASK, SETTINGS, 6)
+    written = instruct([post(1, "Trains are late again.")], "left", model, TASK, SETTINGS, 6)
     assert model.history[0][-1].content == "Trains"
-    assert good[0]["response"] == "Trains are late again."
+    assert written.good[0]["response"] == "Trains are late again."
 
 
 def test_dollars_and_braces_in_posts_and_answers_do_no_harm(fake_model: Any) -> None:
     model = fake_model(["This is about paying $5 for {milk} and $who."])
-    good, _ = instruct([post(1, "$post {0} ${who} $")], "left", model, TASK, SETTINGS, 280)
+    written = instruct([post(1, "$post {0} ${who} $")], "left", model, TASK, SETTINGS, 280)
     assert model.history[0][-1].content == "$post {0} ${who} $"
-    assert good[0]["instruction"] == "What do you think about paying $5 for {milk} and $who?"
+    assert written.good[0]["instruction"] == "What do you think about paying $5 for {milk} and $who?"
 
 
 @pytest.mark.usefixtures("in_root")
@@ -130,18 +130,18 @@ def row(number: int, instruction: str = "What do you think about trains?", respo
 
 def test_responses_carry_ids_and_the_lineage_of_their_post(fake_model: Any) -> None:
     model = fake_model(["I want more trains."])
-    good, bad = respond([row(1)], "right", model, FREE, ANSWERING)
-    assert good == [{"id": identity("respond", "i1"), "post_id": "p1", "instruction": row(1)["instruction"], "response": "I want more trains."}]
-    assert bad == []
+    written = respond([row(1)], "right", model, FREE, ANSWERING)
+    assert written.good == [{"id": identity("respond", "i1"), "post_id": "p1", "instruction": row(1)["instruction"], "response": "I want more trains."}]
+    assert written.rejected == []
     assert [turn.content for turn in model.history[0]] == ["You are R.", "What do you think about trains?"]
 
 
 def test_responses_that_copy_refuse_or_say_nothing_are_rejected(fake_model: Any) -> None:
     rows = [row(1, response=LONG), row(2), row(3), row(4)]
-    good, bad = respond(rows, "left", fake_model([LONG + ".", "As an AI, I have no views.", "", "I like them."]), FREE, ANSWERING)
-    assert [(entry["post_id"], entry["reason"]) for entry in bad] == [("p1", "copy"), ("p2", "refusal"), ("p3", "empty")]
-    assert [entry["post_id"] for entry in good] == ["p4"]
-    assert [entry["id"] for entry in bad] == [identity("respond", f"i{k}") for k in (1, 2, 3)]
+    written = respond(rows, "left", fake_model([LONG + ".", "As an AI, I have no views.", "", "I like them."]), FREE, ANSWERING)
+    assert [(entry["post_id"], entry["reason"]) for entry in written.rejected] == [("p1", "copy"), ("p2", "refusal"), ("p3", "empty")]
+    assert [entry["post_id"] for entry in written.good] == ["p4"]
+    assert [entry["id"] for entry in written.rejected] == [identity("respond", f"i{k}") for k in (1, 2, 3)]
 
 
 # ---- checking one answer
@@ -199,6 +199,6 @@ def test_answers_that_come_out_of_order_reach_their_rows(fake_model: Any) -> Non
         def generate(self, *arguments: Any) -> Any:
             yield from reversed(list(super().generate(*arguments)))
 
-    given = [{"instruction": f"q{i}"} for i in range(3)]
-    found = write(Backwards(["a0", "a1", "a2"]), FREE, "left", given, Sampling(8), "write")
-    assert [written.text for written in found] == ["a0", "a1", "a2"]
+    asked = [({"instruction": f"q{i}"}, {"id": f"r{i}"}) for i in range(3)]
+    found = write(Backwards(["a0", "a1", "a2"]), FREE, "left", asked, "text", Sampling(8))
+    assert found == Rows([{"id": f"r{i}", "text": f"a{i}"} for i in range(3)], [])

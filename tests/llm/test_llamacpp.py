@@ -284,6 +284,19 @@ def test_an_option_that_begins_another_counts_only_if_the_answer_ends_there(mode
     assert found.probabilities[0] + found.probabilities[1] != pytest.approx(softmax([one, expected[2]])[0], abs=0.01)
 
 
+@pytest.mark.parametrize(("first", "last"), [(10, 99), (100, 399)])
+def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(model: LlamaCpp, reference: llama_cpp.Llama, first: int, last: int) -> None:
+    question = "Think of a number. Reply with the number and nothing else."
+    options = tuple(f"{n}5" for n in range(first, last + 1))
+    asked = [chat(question), PROMPTS[1], chat("Think of a very large number. Reply with the number and nothing else.")]
+    found = in_order(model.choose(asked, options), 3)[0]
+    some = [options[0], options[len(options) // 2], options[-1]]
+    expected = [chain_rule(reference, question, option)[0] for option in some]
+    logs = np.log([found.probabilities[options.index(option)] for option in some])
+    np.testing.assert_allclose(logs - logs[0], np.subtract(expected, expected[0]), atol=0.05)
+    assert sum(found.probabilities) == pytest.approx(1)
+
+
 def test_the_order_of_the_options_does_not_matter(model: LlamaCpp) -> None:
     options = ("1", "10", "Strongly agree", "no")
     forward, backward = choice(model, PROMPTS[5], options), choice(model, PROMPTS[5], options[::-1])

@@ -34,15 +34,6 @@ def random_weights(found: Architecture) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape) * 0.15 + name.endswith("scale") for name, shape in shapes.items()}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are not worth a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def ends_soon() -> Iterator[None]:
     """Turns a loop without end into a failure."""

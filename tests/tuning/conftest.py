@@ -1,13 +1,13 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import numpy as np
 import pytest
 import torch
 from torchtune.modules import TransformerDecoder
 
+from stages.llm.context import Batch
 from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora, build
@@ -15,15 +15,6 @@ from stages.tuning.architecture import Architecture, Lora, build
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 REST = {"max_position_embeddings": 256, "rope_theta": 10000.0, "rms_norm_eps": 1e-5}
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "k", "v", "output"), mlp=True)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are not worth a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -87,14 +78,11 @@ def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
     """llama.cpp's logits [s, v] at every position of a text."""
 
     def evaluate(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(model._context), True)
-        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.logits[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, True, 1, 0
-        assert llama_cpp.llama_decode(model._context, batch) == 0
-        rows = [np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model._context, i), shape=(model.tokenizer.size,)).copy() for i in range(len(tokens))]
-        llama_cpp.llama_batch_free(batch)
-        return np.stack(rows)
+        model._context.clear()
+        batch = Batch()
+        for position, token in enumerate(tokens):
+            batch.add(token, position, [0], logits=True)
+        model._context.evaluate(batch)
+        return np.stack([model._context.logits(row).copy() for row in range(len(tokens))])
 
     return evaluate
