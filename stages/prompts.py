@@ -1,8 +1,9 @@
 """Prompts are data: wording and answer parsing in ``prompts/<task>.yaml``.
 
 A prompt file holds a ``system`` and a ``user`` text with ``$placeholders``. Values come from the row that is asked about, from the leaning's
-``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``answer`` is a regular
-expression whose group ``answer`` is what is read from a completion, and ``compose`` what is made of it; ``options`` are the fixed answers of a choice.
+``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``turns`` are examples too, but
+put as earlier turns of the chat: values for the placeholders of ``user``, and the ``answer`` to them. ``answer`` is a regular expression whose group ``answer`` is
+what is read from a completion, and ``compose`` what is made of it; ``options`` are the fixed answers of a choice.
 """
 
 import re
@@ -28,6 +29,7 @@ class Task(Section):
     wording: dict[str, dict[str, str]] = pydantic.Field(default_factory=dict)
     example: str = ""
     examples: dict[str, tuple[dict[str, str], ...]] = pydantic.Field(default_factory=dict)
+    turns: tuple[dict[str, str], ...] = ()
     neutral: tuple[str, ...] = ()
     "content-free inputs for contextual calibration"
 
@@ -41,6 +43,13 @@ class Task(Section):
         if "answer" not in groups:
             raise ValueError("the pattern needs a group (?P<answer>…)")
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _turns_have_answers(self) -> "Task":
+        for i, example in enumerate(self.turns, 1):
+            if self.read(example.get("answer", "")) is None:
+                raise ValueError(f"turns: example {i}: its `answer` is missing, or the pattern under `answer` does not read it")
+        return self
 
     @pydantic.field_validator("system", "user", "example", "compose")
     @classmethod
@@ -60,10 +69,14 @@ class Task(Section):
         try:
             examples = "\n\n".join(Template(self.example).substitute(words, **example).strip() for example in self.examples.get(leaning, ()))
             system = Template(self.system).substitute(words, examples=examples).strip()
-            user = Message("user", Template(self.user).substitute(words, **given).strip())
+            turns = [turn for example in self.turns for turn in (self._question(words, example), Message("assistant", example["answer"]))]
+            question = self._question(words, given)
         except KeyError as error:
             raise InputError(f"the prompt has a placeholder ${error.args[0]} that nothing fills. There are: {', '.join([*words, *given])}.") from error
-        return (Message("system", system), user) if system else (user,)
+        return (*([Message("system", system)] if system else []), *turns, question)
+
+    def _question(self, words: Mapping[str, str], given: Mapping[str, str]) -> Message:
+        return Message("user", Template(self.user).substitute(words, **given).strip())
 
     def read(self, text: str) -> str | None:
         """What the pattern finds in a completion, as ``compose`` words it; nothing if the pattern does not fit."""

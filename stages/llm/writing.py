@@ -15,8 +15,9 @@ from stages.llm.interface import Completion, LanguageModel, Sampling, in_order
 from stages.progress import Progress
 from stages.prompts import Task
 
-Reason = Literal["empty", "unreadable", "endless", "refusal", "copy"]
-"Why an answer was refused: nothing written, not in the asked form, no sentence ended, the model declined, the text repeats what it was given."
+Reason = Literal["empty", "unreadable", "endless", "refusal", "copy", "example"]
+"""Why an answer was refused: nothing written, not in the asked form, no sentence ended, the model declined, the text repeats what it was given, or an example of
+the prompt."""
 
 REFUSAL = re.compile(r"\b(?:as an ai|i(?:'m| am) (?:sorry|unable|not able)|i (?:can't|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b", re.IGNORECASE)
 SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
@@ -79,6 +80,8 @@ def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:
         return Written(answer.text, "refusal")
     if any(_copies(found, value) for value in given.values()):
         return Written(answer.text, "copy")
+    if found in {task.read(turn["answer"]) for turn in task.turns}:
+        return Written(answer.text, "example")
     return Written(found, None)
 
 

@@ -107,20 +107,6 @@ def test_dollars_and_braces_in_posts_and_answers_do_no_harm(fake_model: Any) -> 
 
 
 @pytest.mark.usefixtures("in_root")
-@pytest.mark.parametrize(
-    ("answer", "topic"),
-    [
-        ("This is about gas taxes in Ohio.", "gas taxes in Ohio"),
-        ("Sure! This is about the importance of public schools, which I like.", "public schools"),
-        ("This is about the author.", None),
-        ("I like trains.", None),
-    ],
-)
-def test_the_shipped_prompt_words_a_question_from_a_topic(answer: str, topic: str | None) -> None:
-    task = prompts.load(Path("prompts/instruct.yaml"))
-    assert task.read(answer) == (topic and f"What do you think about {topic}?")
-
-
 # ---- answers
 
 
@@ -202,3 +188,50 @@ def test_answers_that_come_out_of_order_reach_their_rows(fake_model: Any) -> Non
     asked = [({"instruction": f"q{i}"}, {"id": f"r{i}"}) for i in range(3)]
     found = write(Backwards(["a0", "a1", "a2"]), FREE, "left", asked, "text", Sampling(8))
     assert found == Rows([{"id": f"r{i}", "text": f"a{i}"} for i in range(3)], [])
+
+
+# ---- examples as turns
+
+TURNS = Task(
+    system="S", user="Text: $post", answer="Topic: (?P<answer>.*)", turns=({"post": "Soak the beans.", "answer": "Topic: beans"}, {"post": "Raise pay.", "answer": "Topic: pay"})
+)
+
+
+def test_turns_come_before_the_question_in_its_own_form() -> None:
+    prompt = TURNS.render("left", {"post": "Mind the cat."})
+    assert [(turn.role, turn.content) for turn in prompt] == [
+        ("system", "S"),
+        ("user", "Text: Soak the beans."),
+        ("assistant", "Topic: beans"),
+        ("user", "Text: Raise pay."),
+        ("assistant", "Topic: pay"),
+        ("user", "Text: Mind the cat."),
+    ]
+
+
+def test_an_answer_that_repeats_an_example_is_refused() -> None:
+    assert check(stopped("Topic: beans"), TURNS, {"post": "Mind the cat."}) == Written("Topic: beans", "example")
+    assert check(stopped("Topic: bean soup"), TURNS, {"post": "Mind the cat."}) == Written("bean soup", None)
+
+
+@pytest.mark.parametrize("turn", [{"post": "x"}, {"post": "x", "answer": "beans"}])
+def test_an_example_whose_answer_cannot_be_read_is_refused(turn: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="example 1"):
+        Task(system="S", user="Text: $post", answer="Topic: (?P<answer>.*)", turns=(turn,))
+
+
+@pytest.mark.parametrize(
+    ("answer", "topic"),
+    [
+        ("Topic: tax cuts for the wealthy", "tax cuts for the wealthy"),
+        ("topic: rent, and more", "rent"),
+        ("Topic: Roe v. Wade", "Roe v. Wade"),
+        ("Topic: union vs. company. It is", "union vs. company"),
+        ("Topic: tax", None),
+        ("This is a classic example of a topic: tax cuts", None),
+        ("Topic: " + "knitting and " * 9, None),
+    ],
+)
+def test_the_shipped_prompt_reads_topics(in_root: None, answer: str, topic: str | None) -> None:
+    found = prompts.load(Path("prompts/instruct.yaml")).read(answer)
+    assert found == (f"What do you think about {topic}?" if topic else None)

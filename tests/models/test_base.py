@@ -60,12 +60,21 @@ def test_both_forms_of_the_base_are_complete(base_model: Path) -> None:
 
 def test_weights_are_those_of_the_checkpoint_in_both_forms(base_model: Path) -> None:
     before, after = (next(tensor for tensor in GGUFReader(file).tensors if tensor.name == "blk.3.ffn_down.weight") for file in (base.resolve(SHIPPED), base_model / "model.gguf"))
-    assert after.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    assert after.tensor_type == gguf.GGMLQuantizationType.BF16
     original, asked = (gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in (before, after))
     trained = load_file(base_model / "model.safetensors")["model.layers.3.mlp.down_proj.weight"].float().numpy()
     np.testing.assert_allclose(trained, original, rtol=2**-8)  # bfloat16 keeps 8 bits
-    blocks = np.abs(original).reshape(-1, 32).max(axis=1, keepdims=True)  # Q8_0: 32 values share a scale of 1/127 of the largest
-    assert (np.abs(asked - original).reshape(-1, 32) <= 0.51 * blocks / 127 + 1e-3 * blocks).all()
+    np.testing.assert_array_equal(asked, trained)
+
+
+@pytest.mark.parametrize(("layout", "bits"), [("Q8_0", 8), ("Q4_0", 4)])
+def test_coarser_layouts_stay_within_their_steps(tmp_path: Path, layout: str, bits: int) -> None:
+    base.convert(base.resolve(SHIPPED), layout, tmp_path)
+    before, after = (next(tensor for tensor in GGUFReader(file).tensors if tensor.name == "blk.3.ffn_down.weight") for file in (base.resolve(SHIPPED), tmp_path / "model.gguf"))
+    original, asked = (gguf.dequantize(tensor.data, tensor.tensor_type).reshape(-1, 32) for tensor in (before, after))  # 32 values share a scale
+    largest = np.abs(original).max(axis=1, keepdims=True)
+    assert (np.abs(asked - original) <= 1.02 * largest / 2 ** (bits - 1)).all()
+    assert (asked != original).any()
 
 
 def write_gguf(file: Path, architecture: str) -> Path:
