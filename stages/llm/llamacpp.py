@@ -11,6 +11,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import psutil
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
@@ -22,8 +23,8 @@ from stages.llm.tokenizer import Tokenizer, load_model
 
 VERSION = f"llama.cpp {llama_cpp.__version__} 2"
 "Part of every fingerprint: to be changed with whatever changes answers here."
-CELLS = 8
-"Memory holds so many answers of full length, or many more short ones."
+LENGTHS = 8
+"Memory holds so many answers of full length, or many more short ones, if there is enough."
 
 
 class LlamaCpp:
@@ -42,10 +43,11 @@ class LlamaCpp:
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
         self._adapters: dict[Path, Any] = {}
         try:
-            self._context = Context(self.model, max(CELLS * context, context + 2 * BATCH))
+            self._cells = _cells(context, bytes_per_cell(self.model), psutil.virtual_memory().available)
+            self._context = Context(self.model, self._cells)
         except MemoryError as error:
             llama_cpp.llama_model_free(self.model)
-            raise InputError(f"{file}: {error}. Lower the context in params.yaml.") from error
+            raise InputError(f"{file}: {error}. Lower the context in params.yaml, or end other programs.") from error
 
     def attach(self, adapter: Path | None) -> None:
         """Answer from here on with a LoRA ``adapter`` (GGUF) on top of the base, or with the base alone.
@@ -106,7 +108,7 @@ class LlamaCpp:
         waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
         shared = self._share_prefix([tokens for _, tokens, _ in waiting])
         batch, free, running = Batch(), list(range(self.sequences, 0, -1)), list[_Answer]()  # sequence 0 holds the shared prefix
-        cells = CELLS * self.context - shared
+        cells = self._cells - shared
         while waiting or running:
             batch.clear()
             running.sort(key=lambda answer: answer.sequence)  # llama.cpp evaluates runs of neighbouring sequences together
@@ -226,6 +228,24 @@ class _Node:
     found: dict[tuple[Tokens, int], float]
     beginning: Tokens | None
     "the beginning of options that ends with it; none if nothing is read there"
+
+
+def bytes_per_cell(model: Any) -> int:
+    """Memory that one token of a sequence takes: a key and a value of 2-byte numbers in each layer."""
+    head = llama_cpp.llama_model_n_embd(model) // llama_cpp.llama_model_n_head(model)
+    return int(llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * head * 2 * 2)
+
+
+def _cells(context: int, size: int, free: int) -> int:
+    """Tokens to hold at once: room for several answers of ``context`` tokens, within half of the ``free`` bytes at ``size`` bytes each.
+
+    :raises MemoryError: if not even one answer fits.
+    """
+    least = context + 2 * BATCH
+    fitting = free // 2 // size
+    if fitting < least:
+        raise MemoryError(f"a context of {context} tokens needs {least * size / 2**20:.0f} MiB, and half of the free memory is {free / 2 / 2**20:.0f} MiB")
+    return min(max(LENGTHS * context, least), fitting)
 
 
 def _groups(lengths: Iterable[tuple[int, int]], tree: OptionTree) -> Iterator[list[int]]:
