@@ -52,13 +52,6 @@ class Endpoint(Section):
         return short_hash(VERSION, self.base_url, self.model, self.speaks_openai, self.top_logprobs, self.votes)
 
 
-class Price(Section):
-    """What tokens cost, in any currency, per million."""
-
-    prompt: float = pydantic.Field(ge=0)
-    completion: float = pydantic.Field(ge=0)
-
-
 class Traffic(Section):
     """How a server is asked: speed, patience and spending, which change no answer."""
 
@@ -74,7 +67,6 @@ class Traffic(Section):
     "seconds before the second try; twice as long before each further one, at most a minute"
     token_limit: int | None = pydantic.Field(default=None, ge=1)
     "prompt and completion tokens that one run of a stage may use; it stops before it would use more"
-    price: Price | None = None
     batch_api: bool = False
     "hand requests in as batches: half the price at OpenAI, answers within 24 hours"
 
@@ -94,7 +86,3 @@ class Traffic(Section):
         if not key.isascii() or not key.isprintable() or " " in key:
             raise InputError(f"the environment variable {self.key_variable} holds characters that no key has. Set it anew.")
         return key
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """What so many tokens cost, if a price is set."""
-        return (self.price.prompt * prompt_tokens + self.price.completion * completion_tokens) / 1e6 if self.price else None

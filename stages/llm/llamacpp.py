@@ -16,6 +16,7 @@ import psutil
 from stages.errors import InputError
 from stages.files import sha256, short_hash
 from stages.llm.context import BATCH, SEQUENCES, Batch, Context
+from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
 from stages.llm.options import OptionTree, Tokens
 from stages.llm.sampling import draw, generator
@@ -82,7 +83,7 @@ class LlamaCpp:
         tokens, cut = self.tokenizer.tokens(self.tokenizer.render(prompt)), 0
         while len(tokens) > room:
             last = prompt[-1].content
-            shorter = _cut_at_sentence(last, len(last) * room // len(tokens) - 16)
+            shorter = cut_at_sentence(last, len(last) * room // len(tokens) - 16)
             if not shorter:
                 raise InputError(f"a prompt of {len(tokens)} tokens leaves no room for the text it asks about. Raise the context in params.yaml or shorten the examples.")
             cut += len(last) - len(shorter)
@@ -277,10 +278,3 @@ def _common_prefix(sequences: Sequence[list[int]]) -> int:
     low, high = min(sequences), max(sequences)
     limit = min(map(len, sequences)) - 1
     return next((i for i in range(limit) if low[i] != high[i]), limit)
-
-
-def _cut_at_sentence(text: str, length: int) -> str:
-    """The beginning of ``text`` within ``length`` characters, ending at a sentence where one ends in its second half."""
-    start = text[: max(length, 0)]
-    end = max(start.rfind(mark) for mark in (". ", "! ", "? ", "\n"))
-    return start[: end + 1] if end > len(start) // 2 else start

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages import params
 from stages.llm.cache import Cached
+from stages.llm.endpoint import Endpoint, Traffic
 from stages.llm.interface import LanguageModel
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.usage import Metered
@@ -17,8 +18,9 @@ class Annotator(Section):
     """``params.yaml: annotator``: the model that scores posts and writes answers."""
 
     file: Path
+    "a GGUF file, or a YAML file that describes a server (:class:`stages.llm.endpoint.Endpoint`)"
     context: int
-    "longest prompt and answer together, in tokens"
+    "longest prompt and answer together, in tokens; a server knows its own"
     max_characters: int
     "of a post are shown"
 
@@ -33,8 +35,15 @@ class Measuring(Section):
 @contextmanager
 def annotating_model(annotator: Annotator, what: str) -> Iterator[Metered]:
     """The annotator, ready to be asked; ``what`` names the work for the progress line."""
-    with measured_model(annotator.file, annotator.context, what) as (_, model):
-        yield model
+    if annotator.file.suffix == ".yaml":
+        from stages.llm.server import Server  # noqa: PLC0415  # the client takes a second to import
+
+        endpoint = params.parse(Endpoint, params.read_yaml(annotator.file), str(annotator.file))
+        with Server(endpoint, params.load("server", Traffic)) as server, _kept_and_counted(server, what, 0) as model:
+            yield model
+    else:
+        with measured_model(annotator.file, annotator.context, what) as (_, model):
+            yield model
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import pydantic
 import pytest
 
 from stages.errors import InputError
-from stages.llm.endpoint import Endpoint, Price, Traffic
+from stages.llm.endpoint import Endpoint, Traffic
 from stages.params import parse
 
 HERE = "http://localhost:8000/v1"
@@ -51,11 +51,6 @@ def test_what_can_be_no_key_is_refused_and_not_repeated(value: str, monkeypatch:
     with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
         Traffic().key()
     assert value not in str(caught.value)
-
-
-def test_cost_is_per_million_tokens() -> None:
-    assert Traffic().cost(10, 10) is None
-    assert Traffic(price=Price(prompt=2.0, completion=8.0)).cost(500_000, 250_000) == 3.0
 
 
 def test_settings_are_frozen() -> None:
