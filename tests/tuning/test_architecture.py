@@ -9,7 +9,8 @@ from gguf import GGUFReader
 
 from stages.errors import InputError
 from stages.tuning import architecture
-from stages.tuning.architecture import Architecture, Lora, from_config, from_gguf, hidden_states
+from stages.tuning.architecture import Architecture, Lora, hidden_states
+from stages.tuning.metadata import config, from_config, from_gguf
 
 SMOLLM2_135M = Architecture(
     vocab_size=49152,
@@ -66,14 +67,14 @@ def test_a_scaled_rotary_embedding_is_refused(small_gguf: Callable[..., Path]) -
 
 def test_a_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(architecture.config(SMOLLM2_135M) | {"pad_token_id": 2}))
+    file.write_text(json.dumps(config(SMOLLM2_135M) | {"pad_token_id": 2}))
     assert from_config(file) == SMOLLM2_135M
     assert json.loads(file.read_text())["architectures"] == ["LlamaForCausalLM"]
 
 
 def test_a_config_without_dimensions_names_them_all(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    file.write_text(json.dumps({key: value for key, value in architecture.config(SMOLLM2_135M).items() if key not in ("rope_theta", "vocab_size")}))
+    file.write_text(json.dumps({key: value for key, value in config(SMOLLM2_135M).items() if key not in ("rope_theta", "vocab_size")}))
     with pytest.raises(InputError, match=r"(?s)vocab_size.*rope_theta"):
         from_config(file)
 
