@@ -79,7 +79,14 @@ def read(folder: Path, size: int) -> Vocabulary:
     """
     file = folder / "tokenizer.json"
     description, _ = _json(file), _json(folder / "tokenizer_config.json")  # the latter is read by SpecialVocab, which would go on without
-    model = description.get("model") or {}
+    try:
+        return _read(folder, file, description, size)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InputError(f"{file}: is not laid out as a tokenizer ({error!r}). Download it again.") from error
+
+
+def _read(folder: Path, file: Path, description: Mapping[str, Any], size: int) -> Vocabulary:
+    model = description["model"]
     if model.get("type") != "BPE":
         raise InputError(f"{file}: is a tokenizer of type {model.get('type')}. Only BPE works here, as Llama, Mistral and SmolLM2 have it.")
     numbered = {**{number: text for text, number in model["vocab"].items()}, **{token["id"]: token["content"] for token in description.get("added_tokens", [])}}

@@ -93,7 +93,7 @@ def _quantize(source: Path, target: Path, layout: str) -> None:
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.allow_requantize = LAYOUTS[layout], True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), settings):
-        raise InputError(f"{source}: llama.cpp cannot write it as {layout}. Is the disk full?")
+        raise InputError(f"base.layout: llama.cpp cannot write {source} as {layout}. Is the disk full?")
 
 
 def main(target: Path) -> None:

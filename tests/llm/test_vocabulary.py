@@ -67,7 +67,7 @@ def test_the_file_names_the_way_to_divide_text_and_marks_special_tokens(tmp_path
 
 def test_a_template_in_a_file_of_its_own_is_read(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path, "smollm2")
-    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
     with pytest.raises(InputError, match=r"no chat template.*chat_template\.jinja"):
         vocabulary.read(folder, 600)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
@@ -89,6 +89,10 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(InputError, match=rf"{name}: there is no such file"):
         vocabulary.read(folder, 600)
+
+
+def without_added(words: dict[str, Any]) -> None:
+    words["added_tokens"] = [{"content": "x"}]
 
 
 def unigram(words: dict[str, Any]) -> None:
@@ -114,6 +118,7 @@ def fewer_bytes(words: dict[str, Any]) -> None:
         ("llama3", other_split, r"divides text in a way that is not known.*p\{Lu\}.*llama-bpe"),
         ("smollm2", lower_case, "divides text in a way that is not known.*Lowercase"),
         ("mistral", lower_case, "changes text .* in a way that is not known.*Lowercase"),
+        ("llama3", without_added, "is not laid out as a tokenizer .*id"),
         ("mistral", fewer_bytes, "lacks the token '<0x7F>'"),
     ],
 )
