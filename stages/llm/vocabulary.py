@@ -19,7 +19,7 @@ from stages.llm.tokenizer import Tokenizer
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 "Where Llama 3 divides text before it merges bytes."
-PRE_TOKENIZERS = {
+PRE_TOKENIZERS: dict[tuple[object, ...], str] = {
     (("Split", LLAMA3, "Isolated", False), ("ByteLevel", False), True): "llama-bpe",
     (("Split", LLAMA3, "Isolated", False), ("ByteLevel", False), False): "smaug-bpe",
     (("Digits", True), ("ByteLevel", True), False): "smollm",

@@ -65,8 +65,8 @@ def convert(checkpoint: Path, layout: str, folder: Path) -> None:
 
 
 def _convert_gguf(checkpoint: Path, layout: str, folder: Path) -> None:
-    metadata.check_vocabulary(weights.open_gguf(checkpoint), checkpoint)
     architecture, tensors = weights.read_gguf(checkpoint)
+    metadata.check_vocabulary(weights.open_gguf(checkpoint), checkpoint)
     weights.write_folder(folder, architecture, tensors)
     _quantize(checkpoint, folder / "model.gguf", layout)
 

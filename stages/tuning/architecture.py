@@ -92,7 +92,7 @@ class Lora(Section):
 def rotary(architecture: Architecture, length: int, *, scaled: bool = True) -> Llama3ScaledRoPE:
     """The rotary embedding of positions below ``length``; its ``theta`` [head_dim / 2] is the angle of each rotation a token."""
     scaling = architecture.rope_scaling if scaled else None
-    how = {"scale_factor": 1}  # a factor of 1 leaves the rotary embedding as Llama 1 and 2 have it
+    how: dict[str, Any] = {"scale_factor": 1}  # a factor of 1 leaves the rotary embedding as Llama 1 and 2 have it
     if scaling:
         how = {"scale_factor": scaling.factor, "low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
         how |= {"old_context_len": scaling.original_max_position_embeddings}

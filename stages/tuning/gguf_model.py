@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
@@ -53,7 +54,7 @@ def _add_dimensions(writer: GGUFWriter, architecture: Architecture) -> None:
     writer.add_layer_norm_rms_eps(a.rms_norm_eps)
 
 
-def _tensors(source: safe_open, architecture: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(source: Any, architecture: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor by its name in GGUF, in GGUF's interleaved rotary layout, which is torchtune's."""
     if architecture.rope_scaling:
         yield "rope_freqs.weight", rope_factors(architecture)

@@ -148,9 +148,8 @@ def scaled_by(architecture: Architecture, factors: np.ndarray, file: Path) -> Ar
         s = (1 / factors - 1 / largest) / (1 - 1 / largest)
         between = (s > 1e-4) & (s < 1 - 1e-4)
         lengths = waves[between] * (1 + 3 * s[between])
-    if not between.any():  # any length between the neighbours gives the same factors
-        last = int(np.flatnonzero(factors == 1).max(initial=0))
-        lengths = np.array([4 * waves[last] if last else 8192.0])
+    if not between.any():  # then every length that leaves the rotations with a factor of 1 alone, and no other, will do
+        lengths = np.ceil(4 * waves[factors == 1].max(initial=1.0, keepdims=True))
     length = round(float(np.median(lengths)))
     scaling = {"factor": largest, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": length}
     scaled = parse(Architecture, architecture.model_dump() | {"rope_scaling": scaling}, place)
