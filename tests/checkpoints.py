@@ -17,9 +17,13 @@ LLAMA3_CHAT = (
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-MISTRAL_CHAT = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+MISTRAL_CHAT = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
 SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama3": {"num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 5000.0, "rope_scaling": SCALING, "tie_word_embeddings": False},
@@ -59,7 +63,8 @@ def sentence_piece() -> Tokenizer:
     learner.train_from_iterator(TEXTS[:5], trainers.BpeTrainer(vocab_size=400, show_progress=False))
     learnt = sorted(learner.get_vocab(), key=learner.token_to_id)
     pieces = sorted((text for text in learnt if len(text) > 1), key=learnt.index)
-    vocabulary = {text: number for number, text in enumerate([*SPECIAL["mistral"], *(f"<0x{byte:02X}>" for byte in range(256)), *pieces, *(text for text in learnt if len(text) == 1)])}
+    single = [text for text in learnt if len(text) == 1]
+    vocabulary = {text: number for number, text in enumerate([*SPECIAL["mistral"], *(f"<0x{byte:02X}>" for byte in range(256)), *pieces, *single])}
     merges = [(text[:i], text[i:]) for text in pieces for i in range(1, len(text)) if text[:i] in vocabulary and text[i:] in vocabulary]
     found = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     found.normalizer = blanks
