@@ -173,9 +173,7 @@ def _pre_tokenizer(description: Mapping[str, Any], file: Path) -> str:
     name = PRE_TOKENIZERS.get((*steps, bool(description["model"].get("ignore_merges"))))
     if name is None:
         known = ", ".join(PRE_TOKENIZERS.values())
-        raise InputError(
-            f"{file}: divides text in a way that is not known here: {steps}. Known is what llama.cpp calls {known}. Give a GGUF file of this checkpoint instead."
-        )
+        raise InputError(f"{file}: divides text in a way that is not known here: {steps}. Known is what llama.cpp calls {known}. Give a GGUF file of this checkpoint instead.")
     return name
 
 
