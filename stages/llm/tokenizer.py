@@ -34,7 +34,7 @@ class Tokenizer:
         template = llama_cpp.llama_model_chat_template(model, None)
         if not template:
             raise InputError(f"{file}: holds no chat template. Use an instruction-tuned model.")
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.globals["raise_exception"] = _refuse  # what templates call when they cannot write a chat
         self._template = environment.from_string(template.decode())
 

@@ -1,34 +1,66 @@
 """The dimensions of a Llama-architecture checkpoint, and the torchtune model they describe."""
 
-import json
-from pathlib import Path
+from typing import Any, Literal
 
 import pydantic
 import torch
-from gguf import GGUFReader
 from torch import nn
-from torchtune.models.llama3_2._component_builders import lora_llama3_2
-from torchtune.modules import TransformerDecoder
+from torchtune.models.llama3_1 import Llama3ScaledRoPE
+from torchtune.modules import FeedForward, MultiHeadAttention, RMSNorm, TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
+from torchtune.modules.peft import LoRALinear
 
 from stages.errors import InputError
-from stages.params import Section, parse
+from stages.params import Section
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "output": "output_proj"}
+MLP = ("w1", "w2", "w3")
+
+
+class RopeScaling(Section):
+    """How Llama 3.1 and later stretch slow rotations over a longer context; ``rope_scaling`` of ``config.json``.
+
+    Rotations whose wavelength is above ``original_max_position_embeddings / low_freq_factor`` tokens become ``factor`` times slower, those below
+    ``original_max_position_embeddings / high_freq_factor`` stay, and between the two it is interpolated.
+    """
+
+    rope_type: Literal["llama3"] = "llama3"
+    factor: float = pydantic.Field(ge=1)
+    low_freq_factor: float = pydantic.Field(gt=0)
+    high_freq_factor: float = pydantic.Field(gt=0)
+    original_max_position_embeddings: int = pydantic.Field(ge=1)
 
 
 class Architecture(Section):
     """Everything about a checkpoint that is not a weight; ``config.json`` in Hugging Face's names."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    rope_theta: float
-    rms_norm_eps: float
+    vocab_size: int = pydantic.Field(ge=1)
+    hidden_size: int = pydantic.Field(ge=1)
+    intermediate_size: int = pydantic.Field(ge=1)
+    num_hidden_layers: int = pydantic.Field(ge=1)
+    num_attention_heads: int = pydantic.Field(ge=1)
+    num_key_value_heads: int = pydantic.Field(ge=1)
+    head_dim: int = pydantic.Field(ge=2, multiple_of=2)
+    "width of an attention head; if not given, ``hidden_size / num_attention_heads``"
+    max_position_embeddings: int = pydantic.Field(ge=1)
+    rope_theta: float = pydantic.Field(gt=0)
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = pydantic.Field(gt=0)
     tie_word_embeddings: bool
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _usual_head(cls, values: dict[str, Any]) -> dict[str, Any]:
+        width, heads = values.get("hidden_size"), values.get("num_attention_heads")
+        if values.get("head_dim") is None and isinstance(width, int) and isinstance(heads, int) and heads > 0:
+            return values | {"head_dim": width // heads}
+        return values
+
+    @pydantic.model_validator(mode="after")
+    def _divisible(self) -> "Architecture":
+        for name, total in (("num_key_value_heads", self.num_attention_heads), ("num_attention_heads", self.hidden_size)):
+            if total % getattr(self, name):
+                raise ValueError(f"{name} must divide {total}")
+        return self
 
 
 class Lora(Section):
@@ -57,73 +89,65 @@ class Lora(Section):
         return [PROJECTIONS[name] for name in self.attention]
 
 
-def from_gguf(reader: GGUFReader, file: Path) -> Architecture:
-    """The architecture of a GGUF checkpoint.
-
-    :raises InputError: if it is not of Llama's architecture, or scales its rotary embedding.
-    """
-
-    def value(key: str) -> object:
-        if key not in reader.fields:
-            raise InputError(f"{file}: the metadata lack {key}. Convert the checkpoint again with a current llama.cpp.")
-        return reader.fields[key].contents()
-
-    name = value("general.architecture")
-    if name != "llama":
-        raise InputError(f"{file}: is of architecture '{name}'. Only checkpoints of Llama's architecture can be tuned here.")
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    if "token_embd.weight" not in tensors:
-        raise InputError(f"{file}: holds no token embeddings. Is it an adapter? Give the model itself.")
-    if "rope_freqs.weight" in tensors or "llama.rope.scaling.type" in reader.fields:
-        raise InputError(f"{file}: scales its rotary embedding (Llama 3.1 and later), which is not supported yet. Use an earlier checkpoint.")
-    heads = value("llama.attention.head_count")
-    found = {
-        "vocab_size": int(tensors["token_embd.weight"].shape[1]),
-        "hidden_size": value("llama.embedding_length"),
-        "intermediate_size": value("llama.feed_forward_length"),
-        "num_hidden_layers": value("llama.block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": value("llama.attention.head_count_kv") if "llama.attention.head_count_kv" in reader.fields else heads,
-        "max_position_embeddings": value("llama.context_length"),
-        "rope_theta": value("llama.rope.freq_base") if "llama.rope.freq_base" in reader.fields else 10000.0,
-        "rms_norm_eps": value("llama.attention.layer_norm_rms_epsilon"),
-        "tie_word_embeddings": "output.weight" not in tensors,
-    }
-    return parse(Architecture, found, str(file))
+def rotary(architecture: Architecture, length: int, *, scaled: bool = True) -> Llama3ScaledRoPE:
+    """The rotary embedding of positions below ``length``; its ``theta`` [head_dim / 2] is the angle of each rotation a token."""
+    scaling = architecture.rope_scaling if scaled else None
+    how: dict[str, Any] = {"scale_factor": 1}  # a factor of 1 leaves the rotary embedding as Llama 1 and 2 have it
+    if scaling:
+        how = {"scale_factor": scaling.factor, "low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
+        how |= {"old_context_len": scaling.original_max_position_embeddings}
+    return Llama3ScaledRoPE(dim=architecture.head_dim, max_seq_len=length, base=architecture.rope_theta, **how)
 
 
-def from_config(file: Path) -> Architecture:
-    """The architecture that a ``config.json`` describes; further keys are ignored."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    return parse(Architecture, {key: config[key] for key in Architecture.model_fields if key in config}, str(file))
+def rope_factors(architecture: Architecture) -> torch.Tensor:
+    """By how much each rotation is slowed, [head_dim / 2] in float32: GGUF's ``rope_freqs.weight``."""
+    return torch.as_tensor(rotary(architecture, 1, scaled=False).theta / rotary(architecture, 1).theta)
 
 
-def config(architecture: Architecture) -> dict[str, object]:
-    """The content of a Hugging Face ``config.json``."""
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": "bfloat16", **architecture.model_dump()}
-
-
-def build(architecture: Architecture, lora: Lora) -> TransformerDecoder:
+def build(architecture: Architecture, lora: Lora | None) -> TransformerDecoder:
     """A torchtune model of random weights with LoRA layers, on torch's ``meta`` device: shapes without memory."""
-    with torch.device("meta"):
-        return lora_llama3_2(
-            lora_attn_modules=lora.attention_modules(),
-            apply_lora_to_mlp=lora.mlp,
-            vocab_size=architecture.vocab_size,
-            num_layers=architecture.num_hidden_layers,
-            num_heads=architecture.num_attention_heads,
-            num_kv_heads=architecture.num_key_value_heads,
-            embed_dim=architecture.hidden_size,
-            max_seq_len=architecture.max_position_embeddings,
-            intermediate_dim=architecture.intermediate_size,
-            norm_eps=architecture.rms_norm_eps,
-            rope_base=int(architecture.rope_theta),
-            scale_factor=1,  # a factor of 1 leaves the rotary embedding as Llama 1 and 2 have it
-            lora_rank=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            tie_word_embeddings=architecture.tie_word_embeddings,
+    a, targets = architecture, [*lora.attention_modules(), *(MLP if lora.mlp else ())] if lora else []
+    width, queries, keys = a.hidden_size, a.num_attention_heads * a.head_dim, a.num_key_value_heads * a.head_dim
+
+    def linear(name: str, into: int, out: int) -> nn.Module:
+        if lora and name in targets:
+            return LoRALinear(into, out, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout)  # type: ignore[no-any-return]
+        return nn.Linear(into, out, bias=False)
+
+    def layer() -> nn.Module:
+        attention = MultiHeadAttention(
+            embed_dim=width,
+            num_heads=a.num_attention_heads,
+            num_kv_heads=a.num_key_value_heads,
+            head_dim=a.head_dim,
+            q_proj=linear("q_proj", width, queries),
+            k_proj=linear("k_proj", width, keys),
+            v_proj=linear("v_proj", width, keys),
+            output_proj=linear("output_proj", queries, width),
+            pos_embeddings=rope,
+            max_seq_len=a.max_position_embeddings,
         )
+        inner = a.intermediate_size
+        mlp = FeedForward(gate_proj=linear("w1", width, inner), down_proj=linear("w2", inner, width), up_proj=linear("w3", width, inner))
+        return TransformerSelfAttentionLayer(attn=attention, mlp=mlp, sa_norm=RMSNorm(width, eps=a.rms_norm_eps), mlp_norm=RMSNorm(width, eps=a.rms_norm_eps))  # type: ignore[no-any-return]
+
+    with torch.device("meta"):
+        rope = rotary(a, a.max_position_embeddings)
+        embeddings = nn.Embedding(a.vocab_size, width)
+        return TransformerDecoder(
+            tok_embeddings=embeddings,
+            layers=nn.ModuleList(layer() for _ in range(a.num_hidden_layers)),
+            max_seq_len=a.max_position_embeddings,
+            num_heads=a.num_attention_heads,
+            head_dim=a.head_dim,
+            norm=RMSNorm(width, eps=a.rms_norm_eps),
+            output=TiedLinear(embeddings) if a.tie_word_embeddings else nn.Linear(width, a.vocab_size, bias=False),
+        )
+
+
+def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by torchtune's name."""
+    return {name: tuple(parameter.shape) for name, parameter in build(architecture, None).named_parameters()}
 
 
 def hidden_states(model: TransformerDecoder, tokens: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,8 @@ def lora_weights(model: TransformerDecoder) -> dict[str, torch.Tensor]:
 def write(folder: Path, weights: dict[str, torch.Tensor], architecture: Architecture, lora: Lora, name: str) -> None:
     """Write both forms of an adapter into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    theirs = tune_to_peft_adapter_weights(weights, architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size)
+    heads = architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size, architecture.head_dim
+    theirs = tune_to_peft_adapter_weights(weights, *heads)
     save_file({key: value.contiguous() for key, value in theirs.items()}, folder / "adapter_model.safetensors")
     targets = [*lora.attention_modules(), *(("w1", "w2", "w3") if lora.mlp else ())]
     config = tune_to_peft_adapter_config({"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": targets})

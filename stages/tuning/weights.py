@@ -5,6 +5,7 @@ GGUF keeps the query and key matrices in the interleaved rotary layout that torc
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,8 @@ from torchtune.models.convert_weights import hf_to_tune, tune_to_hf
 from torchtune.modules import TransformerDecoder
 
 from stages.errors import InputError
-from stages.tuning import architecture as architectures
-from stages.tuning.architecture import Architecture, Lora
+from stages.tuning import metadata
+from stages.tuning.architecture import Architecture, Lora, build, shapes
 
 GGUF_NAMES = {
     "token_embd.weight": "tok_embeddings.weight",
@@ -45,30 +46,72 @@ def read_gguf(file: Path) -> tuple[Architecture, Weights]:
 
     :raises InputError: if the file is missing, is no complete GGUF file, or not of Llama's architecture.
     """
+    reader = open_gguf(file)
+    architecture = metadata.from_gguf(reader, file)
+    weights: Weights = {}
+    for tensor in reader.tensors:
+        if tensor.name == "rope_freqs.weight":  # part of the architecture
+            continue
+        block = re.fullmatch(r"blk\.(\d+)\.(.+)", tensor.name)
+        name = GGUF_NAMES.get(block[2] if block else tensor.name)
+        if name is None:
+            raise InputError(f"{file}: holds a tensor {tensor.name}, which Llama's architecture does not have. Use another checkpoint.")
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        weights[f"layers.{block[1]}.{name}" if block else name] = torch.from_numpy(np.array(values)).bfloat16()
+    check({name: tuple(tensor.shape) for name, tensor in weights.items()}, shapes(architecture), file)
+    return architecture, weights
+
+
+def open_gguf(file: Path) -> GGUFReader:
+    """The metadata and memory-mapped tensors of a GGUF file.
+
+    :raises InputError: if the file is missing or is no complete GGUF file.
+    """
     try:
-        reader = GGUFReader(file)
+        return GGUFReader(file)
     except FileNotFoundError as error:
         raise InputError(f"{file}: there is no such file. See base.checkpoint in params.yaml.") from error
     except (ValueError, IndexError, OSError) as error:
         raise InputError(f"{file}: is no complete GGUF file ({error}). Download it again, or see base.checkpoint in params.yaml.") from error
-    architecture = architectures.from_gguf(reader, file)
-    weights: Weights = {}
-    for tensor in reader.tensors:
-        block = re.fullmatch(r"blk\.(\d+)\.(.+)", tensor.name)
-        name = GGUF_NAMES.get(block[2] if block else tensor.name)
-        if name is None:
-            raise InputError(f"{file}: holds a tensor {tensor.name}, which Llama's architecture does not have.")
-        values = gguf.dequantize(tensor.data, tensor.tensor_type)
-        weights[f"layers.{block[1]}.{name}" if block else name] = torch.from_numpy(np.array(values)).bfloat16()
-    return architecture, weights
+
+
+def check(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], source: Path) -> None:
+    """Compare the shapes that ``source`` holds with those that its architecture has.
+
+    :raises InputError: if a weight is missing, left over or of another shape.
+    """
+    for problem, names in (("lacks", expected.keys() - found.keys()), ("holds what its dimensions leave no place for:", found.keys() - expected.keys())):
+        if names:
+            raise InputError(f"{source}: {problem} {len(names)} tensors, for example {min(names)}. Is it complete, and do its metadata belong to it?")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise InputError(f"{source}: {name} has the shape {list(found[name])}, and its metadata say {list(shape)}. Do they belong together? Download both again.")
+
+
+def to_hugging_face(weights: Weights, architecture: Architecture) -> Weights:
+    """Rename and permute from torchtune to Hugging Face."""
+    return dict(tune_to_hf(weights, *_heads(architecture)))
+
+
+def from_hugging_face(weights: Weights, architecture: Architecture) -> Weights:
+    """Rename and permute from Hugging Face to torchtune."""
+    return dict(hf_to_tune(weights, *_heads(architecture)))
+
+
+def _heads(architecture: Architecture) -> tuple[int, int, int, int]:
+    return architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size, architecture.head_dim
 
 
 def write_folder(folder: Path, architecture: Architecture, weights: Weights) -> None:
-    """Write ``config.json`` and ``model.safetensors`` as Hugging Face's transformers read them."""
+    """Write ``config.json`` and ``model.safetensors`` as Hugging Face's transformers read them, from weights in torchtune's layout."""
+    write_hugging_face(folder, architecture, to_hugging_face(weights, architecture))
+
+
+def write_hugging_face(folder: Path, architecture: Architecture, weights: Weights) -> None:
+    """The same from weights that are in Hugging Face's layout already."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(architectures.config(architecture), indent=2) + "\n", encoding="utf-8")
-    theirs = tune_to_hf(weights, architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size)
-    save_file({name: tensor.contiguous() for name, tensor in theirs.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(metadata.config(architecture), indent=2) + "\n", encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load_model(folder: Path, lora: Lora, device: torch.device, seed: int, precision: Literal["bf16", "fp32"] = "bf16") -> tuple[Architecture, TransformerDecoder]:
@@ -77,12 +120,12 @@ def load_model(folder: Path, lora: Lora, device: torch.device, seed: int, precis
     :raises InputError: if the folder is incomplete.
     """
     try:
-        architecture = architectures.from_config(folder / "config.json")
+        architecture = metadata.from_config(folder / "config.json")
         theirs = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: is no complete base model ({error}). Run `dvc repro base`.") from error
-    ours = hf_to_tune(theirs, architecture.num_attention_heads, architecture.num_key_value_heads, architecture.hidden_size)
-    model = architectures.build(architecture, lora)
+    ours = from_hugging_face(theirs, architecture)
+    model = build(architecture, lora)
     model.to_empty(device="cpu")
     torch.manual_seed(seed)
     for module in model.modules():

@@ -44,9 +44,9 @@ def test_a_checkpoint_that_is_not_there_is_refused(missing: str) -> None:
         base.resolve(missing)
 
 
-def test_a_folder_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder.*convert_hf_to_gguf"):
-        base.resolve(str(tmp_path))
+def test_a_folder_without_config_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no config\.json. Give a GGUF file, or a folder"):
+        base.convert(base.resolve(str(tmp_path)), "BF16", tmp_path / "base")
 
 
 def test_both_forms_of_the_base_are_complete(base_model: Path) -> None:

@@ -1,10 +1,13 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFValueType
 from torchtune.modules import TransformerDecoder
 
 from stages.llm.context import Batch
@@ -40,10 +43,10 @@ def tiny(tmp_path: Path) -> Callable[..., tuple[Architecture, TransformerDecoder
 def small_gguf(tmp_path: Path) -> Callable[..., Path]:
     """A complete random checkpoint of two layers as float32; metadata and tensors can be left out or added."""
 
-    def make(name: str = "llama", without: Sequence[str] = (), extra: Sequence[str] = ()) -> Path:
+    def make(name: str = "llama", without: Sequence[str] = (), extra: Sequence[str] = (), facts: Mapping[str, Any] = MappingProxyType({})) -> Path:
         file = tmp_path / "small.gguf"
         writer = gguf.GGUFWriter(file, name)
-        facts = {
+        dimensions = {
             "embedding_length": 64,
             "feed_forward_length": 128,
             "block_count": 2,
@@ -51,12 +54,14 @@ def small_gguf(tmp_path: Path) -> Callable[..., Path]:
             "attention.head_count_kv": 2,
             "context_length": 256,
         }
-        for key, value in facts.items():
+        for key, value in dimensions.items():
             if key not in without:
                 writer.add_uint32(f"{name}.{key}", value)
         for key, number in {"rope.freq_base": 5000.0, "attention.layer_norm_rms_epsilon": 1e-5}.items():
             if key not in without:
                 writer.add_float32(f"{name}.{key}", number)
+        for key, fact in facts.items():
+            writer.add_key_value(key, fact, GGUFValueType.get_type(fact))
         block = {"attn_norm": (64,), "ffn_norm": (64,), "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64)}
         block |= {"ffn_gate": (128, 64), "ffn_up": (128, 64), "ffn_down": (64, 128)}
         shapes = {"token_embd": (300, 64), "output_norm": (64,), "output": (300, 64)} | {f"blk.{i}.{key}": shape for i in range(2) for key, shape in block.items()}

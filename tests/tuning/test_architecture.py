@@ -1,15 +1,14 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from gguf import GGUFReader
 
 from stages.errors import InputError
 from stages.tuning import architecture
-from stages.tuning.architecture import Architecture, Lora, from_config, from_gguf, hidden_states
+from stages.tuning.architecture import Architecture, Lora, hidden_states
+from stages.tuning.metadata import from_config
 
 SMOLLM2_135M = Architecture(
     vocab_size=49152,
@@ -31,51 +30,6 @@ def lora(*attention: str, mlp: bool = False) -> Lora:
 
 def test_the_base_model_has_its_published_dimensions(base_model: Path) -> None:
     assert from_config(base_model / "config.json").model_dump() == pytest.approx(SMOLLM2_135M.model_dump())
-
-
-def test_metadata_and_tensors_of_a_checkpoint_are_read(small_gguf: Callable[..., Path]) -> None:
-    found = from_gguf(GGUFReader(small_gguf()), Path("x"))
-    assert (found.vocab_size, found.hidden_size, found.intermediate_size, found.num_hidden_layers) == (300, 64, 128, 2)
-    assert (found.num_attention_heads, found.num_key_value_heads, found.max_position_embeddings, found.rope_theta) == (4, 2, 256, 5000.0)
-    assert not found.tie_word_embeddings
-
-
-def test_a_checkpoint_without_output_layer_is_tied(small_gguf: Callable[..., Path]) -> None:
-    assert from_gguf(GGUFReader(small_gguf(without=["output"])), Path("x")).tie_word_embeddings
-
-
-def test_optional_metadata_have_the_format_s_defaults(small_gguf: Callable[..., Path]) -> None:
-    found = from_gguf(GGUFReader(small_gguf(without=["attention.head_count_kv", "rope.freq_base"])), Path("x"))
-    assert (found.num_key_value_heads, found.rope_theta) == (4, 10000.0)
-
-
-def test_missing_metadata_are_named(small_gguf: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"x\.gguf.*llama\.block_count"):
-        from_gguf(GGUFReader(small_gguf(without=["block_count"])), Path("x.gguf"))
-
-
-def test_another_architecture_is_refused_by_name(small_gguf: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match=r"x\.gguf.*'gpt2'"):
-        from_gguf(GGUFReader(small_gguf("gpt2")), Path("x.gguf"))
-
-
-def test_a_scaled_rotary_embedding_is_refused(small_gguf: Callable[..., Path]) -> None:
-    with pytest.raises(InputError, match="rotary"):
-        from_gguf(GGUFReader(small_gguf(extra=["rope_freqs"])), Path("x.gguf"))
-
-
-def test_a_config_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(architecture.config(SMOLLM2_135M) | {"pad_token_id": 2}))
-    assert from_config(file) == SMOLLM2_135M
-    assert json.loads(file.read_text())["architectures"] == ["LlamaForCausalLM"]
-
-
-def test_a_config_without_dimensions_names_them_all(tmp_path: Path) -> None:
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps({key: value for key, value in architecture.config(SMOLLM2_135M).items() if key not in ("rope_theta", "vocab_size")}))
-    with pytest.raises(InputError, match=r"(?s)vocab_size.*rope_theta"):
-        from_config(file)
 
 
 def test_an_unknown_projection_is_refused_with_the_choices() -> None:
