@@ -60,7 +60,7 @@ def test_an_answer_that_just_fits_is_not_cut(tokenizer: Tokenizer) -> None:
 
 
 def test_a_prompt_without_room_for_an_answer_stops_with_its_row(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"row r7: .* 64 of max_length"):
+    with pytest.raises(InputError, match=r"row r7: .* 64 of tuning\.max_length"):
         answer_sample(tokenizer, "r7", "why " * 80, "Because.", 64)
 
 
