@@ -3,9 +3,10 @@
 in   models/base/, data/preferences/<leaning>.parquet (or any table with prompt, chosen and rejected)
 out  models/adapters/<leaning>-preference/: step-000010/… and log.jsonl
 
-The reference is the base model itself; its log-probabilities are computed once, before the first step.
+The reference is the base model itself; its log-probabilities are computed once for a data set and kept under the repository root.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,23 +15,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torchtune.modules import TransformerDecoder
 from torchtune.modules.peft import disable_adapter
 
 from stages import command, params, tables
 from stages.errors import InputError
-from stages.files import short_hash
+from stages.files import replacing, short_hash
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.progress import Progress
 from stages.runtime import Runtime
 from stages.tuning.data import Pair, Sample, answer_sample, each_row, pad, require_rows, split
-from stages.tuning.distributed import add_up, rank, say, shares
+from stages.tuning.distributed import add_up, from_first, rank, say, shares
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Part, Run, precision, train
 from stages.tuning.losses import preference_loss, sample_log_probabilities
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
 from stages.tuning.settings import Schedule, Tuning
+from stages.workspace import state_folder
 
 PUBLIC = pa.schema({"prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
 
@@ -52,9 +56,21 @@ class Preference:
     def __len__(self) -> int:
         return len(self.training)
 
-    def compute_reference(self) -> None:
-        """Evaluate every pair once with the base model: ``reference[id]`` is [2], chosen and rejected."""
+    def compute_reference(self, kept: Path | None = None) -> None:
+        """Evaluate every pair once with the base model: ``reference[id]`` is [2], chosen and rejected.
+
+        ``kept``: a file with what an earlier run found for these pairs; it is written if there is none.
+        """
         pairs = sorted([*self.training, *self.kept_out], key=_length)
+        found = from_first(_read_reference(kept, len(pairs)) if kept and rank() == 0 else None)
+        if found is None:
+            found = self._compute(pairs)
+            if kept and rank() == 0:
+                with replacing(kept) as temporary:
+                    save_file({"reference": found.cpu()}, temporary)
+        self.reference = dict(zip((pair.id for pair in pairs), found.to(self.device), strict=True))
+
+    def _compute(self, pairs: Sequence[Pair]) -> torch.Tensor:
         found = torch.zeros(len(pairs), 2, device=self.device)
         place = {pair.id: i for i, pair in enumerate(pairs)}
         bar = Progress("reference", len(pairs), "pairs") if rank() == 0 else None
@@ -66,7 +82,7 @@ class Preference:
                     bar.add(len(group))
         if bar:
             bar.close()
-        self.reference = dict(zip(place, add_up(found), strict=True))
+        return add_up(found)
 
     def _evaluate(self, pairs: Sequence[Pair]) -> torch.Tensor:
         samples: list[Sample] = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
@@ -98,6 +114,19 @@ class Preference:
             sums += weight * torch.stack([losses.sum(), (margins > 0).sum(), margins.sum()]).double()
         loss, accuracy, margin = (add_up(sums) / len(self.kept_out)).tolist()
         return {"loss": loss, "accuracy": accuracy, "margin": margin, "pairs": len(self.kept_out)}
+
+
+def _read_reference(file: Path, n: int) -> torch.Tensor | None:
+    try:
+        found = load_file(file)["reference"]
+        if found.shape != (n, 2) or not bool(found.isfinite().all()):
+            raise ValueError(f"it does not hold {n} pairs of finite numbers")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        print(f"{file}: is damaged ({error}); the reference is computed anew.", file=sys.stderr)
+        return None
+    return found
 
 
 def _length(pair: Pair) -> int:
@@ -143,9 +172,10 @@ def main(base: Path, preferences: Path, target: Path) -> None:
     both = [sample for pair in training for sample in (pair.chosen, pair.rejected)]
     with prepared(base, tuning, runtime, both, at_once=2) as (architecture, model, device):
         objective = Preference(model, training, kept_out, device, runtime.micro_batch, schedule.beta)
+        reference = run_key(base, (), [*training, *kept_out], f"{tuning.precision} {tuning.base_precision}")
         with resumable(target, run_key(base, (tuning, schedule), [*training, *kept_out])) as state:
             with precision(device, tuning.precision):
-                objective.compute_reference()
+                objective.compute_reference(state_folder("reference") / f"{reference}.safetensors")
             train(Run(model, architecture, state.run, target.name, device), objective, tuning, schedule, state=state)
 
 

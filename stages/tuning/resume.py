@@ -31,21 +31,20 @@ KEPT_DAYS = 30  # an unfinished run that nobody came back to is removed then
 STAGES = Path(__file__).parent.parent
 
 
-def base_digest(base: Path) -> str:
-    """Identifies the weights in a base folder."""
-    files = sorted([*base.glob("*.safetensors"), *base.glob("*.json")])
-    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
-
-
 def run_key(base: Path, sections: Sequence[Section], samples: Iterable[object], extra: str = "") -> str:
-    """Identifies all that the result of a run depends on; ``samples`` are dataclasses, in order."""
+    """Identifies all that the result of a run depends on; ``samples`` are dataclasses, in order. Process 0 computes it for all."""
+    return distributed.from_first(_digest(base, sections, samples, extra) if distributed.rank() == 0 else "")
+
+
+def _digest(base: Path, sections: Sequence[Section], samples: Iterable[object], extra: str) -> str:
     digest = hashlib.sha256(extra.encode())
     digest.update("".join(f"{name} {version(name)}\n" for name in ("torch", "torchtune")).encode())
     loaded = {Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
     for file in sorted(loaded):
         if file.is_relative_to(STAGES):  # the modules that the stage imports
             digest.update(f"{file.relative_to(STAGES)} {sha256(file)}\n".encode())
-    digest.update(base_digest(base).encode())
+    for file in sorted([*base.glob("*.safetensors"), *base.glob("*.json")]):
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
     for section in sections:
         digest.update(section.model_dump_json().encode())
     for sample in samples:

@@ -183,10 +183,11 @@ def test_runs_that_nobody_came_back_to_are_removed(tmp_path: Path) -> None:
     with resumable(tmp_path / "a", "new") as state:
         old = state.folder.parent / "old"
         old.mkdir()
+        state.read()
         long_ago = time.time() - 86400 * (resume.KEPT_DAYS + 1)
         os.utime(old, (long_ago, long_ago))
-    with resumable(tmp_path / "b", "newer"):
-        pass
+    with resumable(tmp_path / "b", "newer") as state:
+        state.read()
     assert not old.exists()
 
 
