@@ -32,8 +32,10 @@ class Sample:
     "lengths of the texts that stand in ``tokens`` one after the other, if there is more than one; none sees the others"
 
     @property
-    def targets(self) -> list[int]:
+    def targets(self) -> Sequence[int]:
         """Indices of the tokens that the loss looks at; a packed text's first token is none of them."""
+        if not self.packed:
+            return range(self.start, len(self.tokens))
         firsts = set(itertools.accumulate(self.packed))
         return [i for i in range(self.start, len(self.tokens)) if i not in firsts]
 
@@ -164,7 +166,7 @@ def pad(samples: Sequence[Sample], device: torch.device) -> Padded:
     for i, sample in enumerate(samples):
         n = len(sample.tokens)
         tokens[i, :n] = torch.tensor(sample.tokens)
-        looked_at = torch.tensor(sample.targets, dtype=torch.long)
+        looked_at = torch.tensor(list(sample.targets), dtype=torch.long)
         targets[i, looked_at - 1] = tokens[i, looked_at]
     if not any(sample.packed for sample in samples):
         return Padded(tokens.to(device), targets.to(device))

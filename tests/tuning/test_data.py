@@ -136,7 +136,7 @@ def test_packing_keeps_every_token_and_fits() -> None:
 
 def test_the_first_token_of_a_packed_text_is_no_target() -> None:
     (sample,) = pack(texts(3, 2), 8)
-    assert sample.tokens == (0, 1, 2, 100, 101) and sample.targets == [1, 2, 4]
+    assert sample.tokens == (0, 1, 2, 100, 101) and list(sample.targets) == [1, 2, 4]
     padded = pad([sample, Sample("z", (7, 8, 9, 6, 5, 4), 2, False)], CPU)
     assert padded.targets.tolist() == [[1, 2, -1, 101, -1, -1], [-1, 9, 6, 5, 4, -1]]
     assert padded.positions is not None and padded.mask is not None
