@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -31,7 +32,17 @@ def relaunched(processes: int, module: str, *arguments: object) -> bool:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the message of the process that failed says more
     with tempfile.TemporaryDirectory() as folder:
         refusal = Path(folder) / "refusal"
-        config = LaunchConfig(1, 1, processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=str(os.getpid()), max_restarts=0, monitor_interval=0.2)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
         try:
             elastic_launch(config, sys.executable)("-m", "stages.tuning.launch", str(refusal), module, *map(str, arguments))
         except ChildFailedError as error:

