@@ -40,6 +40,7 @@ def relaunched(processes: int, module: str, *arguments: object) -> bool:
             run_id=str(os.getpid()),
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
+            local_addr="localhost",  # without it the machine's name is looked up
             max_restarts=0,
             monitor_interval=0.2,
         )
