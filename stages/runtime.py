@@ -1,5 +1,7 @@
 """``params.yaml: runtime``: how fast, never what. No stage tracks it."""
 
+import pydantic
+
 from stages.params import Section
 
 
@@ -8,7 +10,11 @@ class Runtime(Section):
 
     sequences: int
     "answers that are written side by side, at most 254"
-    micro_batch: int
+    micro_batch: int = pydantic.Field(ge=1)
     "samples that are trained on side by side"
     device: str
     "for training: auto, cpu, cuda"
+    processes: int = pydantic.Field(1, ge=1)
+    "that train one model together, each with its own GPU where there are GPUs"
+    activation_checkpointing: bool = False
+    "whether training computes activations twice instead of keeping them"

@@ -3,9 +3,10 @@
 in   models/base/, data/preferences/<leaning>.parquet (or any table with prompt, chosen and rejected)
 out  models/adapters/<leaning>-preference/: step-000010/… and log.jsonl
 
-The reference is the base model itself; its log-probabilities are computed once, before the first step.
+The reference is the base model itself; its log-probabilities are computed once for a data set and kept under the repository root.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torchtune.modules import TransformerDecoder
 from torchtune.modules.peft import disable_adapter
 
@@ -23,10 +26,15 @@ from stages.files import replacing, short_hash
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.progress import Progress
 from stages.runtime import Runtime
-from stages.tuning import weights
-from stages.tuning.data import Pair, Sample, answer_sample, held_out, pad, require_rows
-from stages.tuning.loop import Run, Schedule, Tuning, pick_device, precision, train
+from stages.tuning.data import Pair, Sample, answer_sample, each_row, pad, require_rows, split
+from stages.tuning.distributed import add_up, from_first, rank, say, shares
+from stages.tuning.launch import relaunched
+from stages.tuning.loop import Part, Run, precision, train
 from stages.tuning.losses import preference_loss, sample_log_probabilities
+from stages.tuning.placement import prepared
+from stages.tuning.resume import resumable, run_key
+from stages.tuning.settings import Schedule, Tuning
+from stages.workspace import state_folder
 
 PUBLIC = pa.schema({"prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
 
@@ -48,17 +56,33 @@ class Preference:
     def __len__(self) -> int:
         return len(self.training)
 
-    def compute_reference(self) -> None:
-        """Evaluate every pair once with the base model: ``reference[id]`` is [2], chosen and rejected."""
+    def compute_reference(self, kept: Path | None = None) -> None:
+        """Evaluate every pair once with the base model: ``reference[id]`` is [2], chosen and rejected.
+
+        ``kept``: a file with what an earlier run found for these pairs; it is written if there is none.
+        """
         pairs = sorted([*self.training, *self.kept_out], key=_length)
-        bar = Progress("reference", len(pairs), "pairs")
+        found = from_first(_read_reference(kept, len(pairs)) if kept and rank() == 0 else None)
+        if found is None:
+            found = self._compute(pairs)
+            if kept and rank() == 0:
+                with replacing(kept) as temporary:
+                    save_file({"reference": found.cpu()}, temporary)
+        self.reference = dict(zip((pair.id for pair in pairs), found.to(self.device), strict=True))
+
+    def _compute(self, pairs: Sequence[Pair]) -> torch.Tensor:
+        found = torch.zeros(len(pairs), 2, device=self.device)
+        place = {pair.id: i for i, pair in enumerate(pairs)}
+        bar = Progress("reference", len(pairs), "pairs") if rank() == 0 else None
         with disable_adapter(self.model), torch.no_grad():
-            for first in range(0, len(pairs), self.micro_batch):
-                group = pairs[first : first + self.micro_batch]
-                both = torch.stack(self._evaluate(group).chunk(2), dim=1)  # [n, 2]
-                self.reference |= {pair.id: both[i] for i, pair in enumerate(group)}
-                bar.add(len(group))
-        bar.close()
+            for group, weight in shares(pairs, self.micro_batch):
+                rows = [place[pair.id] for pair in group]
+                found[rows] += weight * torch.stack(self._evaluate(group).chunk(2), dim=1)  # [n, 2]
+                if bar:
+                    bar.add(len(group))
+        if bar:
+            bar.close()
+        return add_up(found)
 
     def _evaluate(self, pairs: Sequence[Pair]) -> torch.Tensor:
         samples: list[Sample] = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
@@ -68,12 +92,13 @@ class Preference:
         reference = torch.stack([self.reference[pair.id] for pair in pairs], dim=1).reshape(-1)  # [2n], chosen first
         return preference_loss(self._evaluate(pairs), reference, self.beta)
 
-    def parts(self, indices: Sequence[int]) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
+    def parts(self, indices: Sequence[int]) -> Iterator[Part]:
         """See :class:`stages.tuning.loop.Objective`. ``accuracy``: share of pairs whose chosen answer gained more; ``margin``: by how much."""
         pairs = sorted((self.training[i] for i in indices), key=_length)
-        for first in range(0, len(pairs), self.micro_batch):
-            losses, margins = self._losses(pairs[first : first + self.micro_batch])
-            yield losses.sum() / len(pairs), {"accuracy": float((margins > 0).sum()) / len(pairs), "margin": float(margins.sum()) / len(pairs)}
+        for group, weight in shares(pairs, self.micro_batch):
+            losses, margins = self._losses(group)
+            part = weight / len(pairs)
+            yield losses.sum() * part, {"accuracy": (margins > 0).sum() * part, "margin": margins.sum() * part}
 
     def tokens(self, indices: Sequence[int]) -> int:
         """See :class:`stages.tuning.loop.Objective`."""
@@ -81,15 +106,27 @@ class Preference:
 
     def held_out(self) -> dict[str, float]:
         """Loss, accuracy and margin on the pairs kept from training."""
-        losses, margins = [], []
-        for first in range(0, len(self.kept_out), self.micro_batch):
-            loss, margin = self._losses(self.kept_out[first : first + self.micro_batch])
-            losses.append(loss)
-            margins.append(margin)
-        if not losses:
+        if not self.kept_out:
             return {}
-        all_margins = torch.cat(margins)
-        return {"loss": float(torch.cat(losses).mean()), "accuracy": float((all_margins > 0).float().mean()), "margin": float(all_margins.mean())}
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for group, weight in shares(self.kept_out, self.micro_batch):
+            losses, margins = self._losses(group)
+            sums += weight * torch.stack([losses.sum(), (margins > 0).sum(), margins.sum()]).double()
+        loss, accuracy, margin = (add_up(sums) / len(self.kept_out)).tolist()
+        return {"loss": loss, "accuracy": accuracy, "margin": margin, "pairs": len(self.kept_out)}
+
+
+def _read_reference(file: Path, n: int) -> torch.Tensor | None:
+    try:
+        found = load_file(file)["reference"]
+        if found.shape != (n, 2) or not bool(found.isfinite().all()):
+            raise ValueError(f"it does not hold {n} pairs of finite numbers")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        print(f"{file}: is damaged ({error}); the reference is computed anew.", file=sys.stderr)
+        return None
+    return found
 
 
 def _length(pair: Pair) -> int:
@@ -114,36 +151,32 @@ def read_pairs(table: Path, tokenizer: Tokenizer, max_length: int) -> list[tuple
     doubled = [row_id for row_id, n in Counter(entry["id"] for entry in ids).items() if n > 1]
     if doubled:
         raise InputError(f"{table}: {len(doubled)} ids stand in more than one row: {', '.join(doubled[:10])}. Leave each pair once.")
-    return [
-        (
-            entry["post_id"],
-            Pair(
-                entry["id"],
-                answer_sample(tokenizer, entry["id"], row["prompt"], row["chosen"], max_length),
-                answer_sample(tokenizer, entry["id"], row["prompt"], row["rejected"], max_length),
-            ),
-        )
-        for entry, row in zip(ids, rows, strict=True)
-    ]
+
+    def pair(row: tuple[dict[str, str], dict[str, str]]) -> tuple[str, Pair]:
+        entry, content = row
+        answers = [answer_sample(tokenizer, entry["id"], content["prompt"], content[name], max_length) for name in ("chosen", "rejected")]
+        return entry["post_id"], Pair(entry["id"], *answers)
+
+    return each_row(table, zip(ids, rows, strict=True), pair)
 
 
 def main(base: Path, preferences: Path, target: Path) -> None:
     """Train one adapter."""
     schedule, tuning, runtime = params.load("dpo", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
-    device = pick_device(runtime.device)
+    if relaunched(runtime.processes, "stages.models.dpo", base, preferences, target):
+        return
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_pairs(preferences, tokenizer, tuning.max_length)
-    kept_out = held_out([post_id for post_id, _ in found], tuning.held_out)
-    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed, tuning.precision)
-    training = [pair for (_, pair), out in zip(found, kept_out, strict=True) if not out]
-    require_rows(training, f"{preferences} without the tuning.held_out share of {tuning.held_out}")
-    objective = Preference(model, training, [pair for (_, pair), out in zip(found, kept_out, strict=True) if out], device, runtime.micro_batch, schedule.beta)
-    print(f"{target.name}: {len(training)} pairs, {sum(pair.chosen.truncated or pair.rejected.truncated for pair in training)} of them cut at {tuning.max_length} tokens")
-    with precision(device, tuning.precision):
-        objective.compute_reference()
-    with replacing(target) as folder:
-        folder.mkdir()
-        train(Run(model, architecture, folder, target.name, device), objective, tuning, schedule)
+    training, kept_out = split(found, tuning.held_out, str(preferences))
+    say(f"{target.name}: {len(training)} pairs, {sum(pair.chosen.truncated or pair.rejected.truncated for pair in training)} of them cut at {tuning.max_length} tokens")
+    both = [sample for pair in training for sample in (pair.chosen, pair.rejected)]
+    with prepared(base, tuning, runtime, both, at_once=2) as (architecture, model, device):
+        objective = Preference(model, training, kept_out, device, runtime.micro_batch, schedule.beta)
+        reference = run_key(base, (), [*training, *kept_out], f"{tuning.precision} {tuning.base_precision}")
+        with resumable(target, run_key(base, (tuning, schedule), [*training, *kept_out])) as state:
+            with precision(device, tuning.precision):
+                objective.compute_reference(state_folder("reference") / f"{reference}.safetensors")
+            train(Run(model, architecture, state.run, target.name, device), objective, tuning, schedule, state=state)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 in   models/base/, data/scored, data/instructions, data/responses (of one leaning)
 out  models/adapters/<leaning>-<dataset>/: step-000010/… and log.jsonl
 
-``dataset`` says what is learnt: ``corpus`` (kept posts as plain text), ``posts`` (instruction, then the post), ``synthetic`` (instruction, then the
+``dataset`` says what is learnt: ``corpus`` (kept posts as plain text, packed), ``posts`` (instruction, then the post), ``synthetic`` (instruction, then the
 written answer).
 """
 
@@ -16,13 +16,16 @@ from torchtune.modules import TransformerDecoder
 
 from stages import command, params, tables
 from stages.errors import InputError
-from stages.files import replacing
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.runtime import Runtime
-from stages.tuning import weights
-from stages.tuning.data import Sample, answer_sample, held_out, pad, require_rows, text_sample
-from stages.tuning.loop import Run, Schedule, Tuning, pick_device, train
+from stages.tuning.data import Sample, answer_sample, each_row, pack, pad, require_rows, split, text_sample
+from stages.tuning.distributed import add_up, say, shares
+from stages.tuning.launch import relaunched
+from stages.tuning.loop import Part, Run, train
 from stages.tuning.losses import token_log_probabilities
+from stages.tuning.placement import prepared
+from stages.tuning.resume import resumable, run_key
+from stages.tuning.settings import Schedule, Tuning
 
 
 class Params(Schedule):
@@ -41,13 +44,13 @@ class Supervised:
     def __len__(self) -> int:
         return len(self.training)
 
-    def parts(self, indices: Sequence[int]) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
+    def parts(self, indices: Sequence[int]) -> Iterator[Part]:
         """See :class:`stages.tuning.loop.Objective`."""
         samples = sorted((self.training[i] for i in indices), key=lambda sample: len(sample.tokens))
-        n = sum(len(sample.tokens) - sample.start for sample in samples)
-        for first in range(0, len(samples), self.micro_batch):
-            values, _ = token_log_probabilities(self.model, pad(samples[first : first + self.micro_batch], self.device))
-            yield -values.sum() / n, {}
+        n = sum(len(sample.targets) for sample in samples)
+        for group, weight in shares(samples, self.micro_batch):
+            values, _ = token_log_probabilities(self.model, pad(group, self.device))
+            yield -values.sum() * (weight / n), {}
 
     def tokens(self, indices: Sequence[int]) -> int:
         """See :class:`stages.tuning.loop.Objective`."""
@@ -55,11 +58,14 @@ class Supervised:
 
     def held_out(self) -> dict[str, float]:
         """Mean cross-entropy of the answers kept from training."""
-        total, n = 0.0, 0
-        for first in range(0, len(self.kept_out), self.micro_batch):
-            values, _ = token_log_probabilities(self.model, pad(self.kept_out[first : first + self.micro_batch], self.device))
-            total, n = total - float(values.sum()), n + len(values)
-        return {"loss": total / n} if n else {}
+        if not self.kept_out:
+            return {}
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for group, weight in shares(self.kept_out, self.micro_batch):
+            values, _ = token_log_probabilities(self.model, pad(group, self.device))
+            sums += weight * torch.stack([-values.sum().double(), torch.tensor(len(values), device=self.device)])
+        total, n = add_up(sums).tolist()
+        return {"loss": total / n}
 
 
 def read_samples(dataset: str, scored: Path, instructions: Path, responses: Path, tokenizer: Tokenizer, max_length: int) -> list[tuple[str, Sample]]:
@@ -77,7 +83,7 @@ def read_samples(dataset: str, scored: Path, instructions: Path, responses: Path
     empty = [row["id"] for row in rows if not (row["instruction"] or "").strip() or not (row["response"] or "").strip()]
     if empty:
         raise InputError(f"{table}: {len(empty)} rows have an empty instruction or response: id {', '.join(empty[:10])}. Take them out.")
-    return [(row["post_id"], answer_sample(tokenizer, row["id"], row["instruction"], row["response"], max_length)) for row in rows]
+    return each_row(table, rows, lambda row: (row["post_id"], answer_sample(tokenizer, row["id"], row["instruction"], row["response"], max_length)))
 
 
 def main(dataset: str, base: Path, scored: Path, instructions: Path, responses: Path, target: Path) -> None:
@@ -85,18 +91,20 @@ def main(dataset: str, base: Path, scored: Path, instructions: Path, responses: 
     schedule, tuning, runtime = params.load("sft", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
     if dataset not in schedule.datasets:
         raise InputError(f"params.yaml: sft.datasets does not list '{dataset}', only {', '.join(schedule.datasets)}.")
-    device = pick_device(runtime.device)
+    if relaunched(runtime.processes, "stages.models.sft", dataset, base, scored, instructions, responses, target):
+        return
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_samples(dataset, scored, instructions, responses, tokenizer, tuning.max_length)
-    kept_out = held_out([post_id for post_id, _ in found], tuning.held_out)
-    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed, tuning.precision)
-    training = [sample for (_, sample), out in zip(found, kept_out, strict=True) if not out]
-    require_rows(training, f"{dataset} without the tuning.held_out share of {tuning.held_out}")
-    objective = Supervised(model, training, [sample for (_, sample), out in zip(found, kept_out, strict=True) if out], device, runtime.micro_batch)
-    print(f"{target.name}: {len(training)} samples, {sum(sample.truncated for sample in training)} of them cut at {tuning.max_length} tokens")
-    with replacing(target) as folder:
-        folder.mkdir()
-        train(Run(model, architecture, folder, target.name, device), objective, tuning, schedule)
+    training, kept_out = split(found, tuning.held_out, dataset)
+    counts = f"{len(training)} samples, {sum(sample.truncated for sample in training)} of them cut at {tuning.max_length} tokens"
+    if dataset == "corpus":
+        training, kept_out = pack(training, tuning.max_length), pack(kept_out, tuning.max_length)
+        counts += f", packed into {len(training)}"
+    say(f"{target.name}: {counts}")
+    with prepared(base, tuning, runtime, training) as (architecture, model, device):
+        objective = Supervised(model, training, kept_out, device, runtime.micro_batch)
+        with resumable(target, run_key(base, (tuning, schedule), [*training, *kept_out])) as state:
+            train(Run(model, architecture, state.run, target.name, device), objective, tuning, schedule, state=state)
 
 
 if __name__ == "__main__":

@@ -150,10 +150,13 @@ def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in build(architecture, None).named_parameters()}
 
 
-def hidden_states(model: TransformerDecoder, tokens: torch.Tensor) -> torch.Tensor:
-    """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d]."""
+def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+    """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d].
+
+    ``mask`` [b, s, s] says which tokens each one sees (default: those before it), ``positions`` [b, s] where they stand in their text.
+    """
     h = model.tok_embeddings(tokens)
     for layer in model.layers:
-        h = layer(h)
+        h = layer(h, mask=mask, input_pos=positions)
     norm: nn.Module = model.norm
     return torch.as_tensor(norm(h))

@@ -1,14 +1,20 @@
 """Rows of a table as tokens with the positions that a loss looks at, and the order in which they are trained on."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from stages.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.tokenizer import Tokenizer
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,16 @@ class Sample:
     "the loss looks at tokens from this index on; those before are the prompt"
     truncated: bool
     "whether tokens were cut off to fit"
+    packed: tuple[int, ...] = ()
+    "lengths of the texts that stand in ``tokens`` one after the other, if there is more than one; none sees the others"
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """Indices of the tokens that the loss looks at; a packed text's first token is none of them."""
+        if not self.packed:
+            return range(self.start, len(self.tokens))
+        firsts = set(itertools.accumulate(self.packed))
+        return [i for i in range(self.start, len(self.tokens)) if i not in firsts]
 
 
 @dataclass(frozen=True)
@@ -41,12 +57,24 @@ class Padded:
     "[b, s], padded at the end with 0"
     targets: torch.Tensor
     "[b, s]: the token that follows each position, or -1 where the loss does not look"
+    mask: torch.Tensor | None = None
+    "[b, s, s]: which tokens each one sees, if several texts stand in a sample; otherwise those before it"
+    positions: torch.Tensor | None = None
+    "[b, s]: where each token stands in its text, if several texts stand in a sample"
+
+
+class PromptTooLong(InputError):
+    """A prompt that leaves no room for an answer."""
+
+    def __init__(self, row_id: str, length: int, max_length: int) -> None:
+        self.row_id = row_id
+        super().__init__(f"row {row_id}: its prompt of {length} tokens fills the {max_length} of tuning.max_length. Raise it, or take the row out.")
 
 
 def answer_sample(tokenizer: Tokenizer, row_id: str, prompt: str, answer: str, max_length: int) -> Sample:
     """An answer in the model's chat form, ending with its end-of-turn token; the loss looks at the answer only.
 
-    :raises InputError: if the prompt alone fills ``max_length`` tokens.
+    :raises PromptTooLong: if the prompt alone fills ``max_length`` tokens.
     """
     turns = (Message("user", prompt),)
     before = tokenizer.render(turns)
@@ -59,6 +87,23 @@ def answer_sample(tokenizer: Tokenizer, row_id: str, prompt: str, answer: str, m
     return _sample(row_id, first, rest, max_length)
 
 
+def each_row(table: Path, rows: Iterable[R], make: Callable[[R], T]) -> list[T]:
+    """``make`` of every row.
+
+    :raises InputError: naming all rows whose prompt leaves no room for an answer.
+    """
+    found, too_long = [], []
+    for row in rows:
+        try:
+            found.append(make(row))
+        except PromptTooLong as error:
+            too_long.append(error)
+    if too_long:
+        names = ", ".join(error.row_id for error in too_long[:10])
+        raise InputError(f"{table}: in {len(too_long)} rows the prompt leaves no room for an answer: id {names}. For example {too_long[0]}") from too_long[0]
+    return found
+
+
 def text_sample(tokenizer: Tokenizer, row_id: str, text: str, max_length: int) -> Sample:
     """Plain text without any chat form; the loss looks at all of it but the first token."""
     tokens = [*tokenizer.tokens(text, special=False), *tokenizer.ending[:1]]
@@ -67,7 +112,7 @@ def text_sample(tokenizer: Tokenizer, row_id: str, text: str, max_length: int) -
 
 def _sample(row_id: str, prompt: list[int], answer: list[int], max_length: int) -> Sample:
     if len(prompt) >= max_length:
-        raise InputError(f"row {row_id}: its prompt of {len(prompt)} tokens fills the {max_length} of max_length. Raise it.")
+        raise PromptTooLong(row_id, len(prompt), max_length)
     tokens = (prompt + answer)[:max_length]
     return Sample(row_id, tuple(tokens), len(prompt), len(tokens) < len(prompt) + len(answer))
 
@@ -75,6 +120,42 @@ def _sample(row_id: str, prompt: list[int], answer: list[int], max_length: int) 
 def held_out(post_ids: Sequence[str], share: float) -> list[bool]:
     """Which rows are kept from training: about ``share`` of the posts, the same ones in every table, whatever else it holds."""
     return [int(hashlib.sha256(post_id.encode()).hexdigest()[:8], 16) / 16**8 < share for post_id in post_ids]
+
+
+def split(found: Sequence[tuple[str, T]], share: float, what: str) -> tuple[list[T], list[T]]:
+    """What is trained on and what is held out, of samples with the post each comes from; ``what`` they are, for errors.
+
+    :raises InputError: if nothing is left to train on.
+    """
+    out = held_out([post_id for post_id, _ in found], share)
+    training = [sample for (_, sample), kept_out in zip(found, out, strict=True) if not kept_out]
+    require_rows(training, f"{what} without the tuning.held_out share of {share}")
+    return training, [sample for (_, sample), kept_out in zip(found, out, strict=True) if kept_out]
+
+
+def pack(samples: Sequence[Sample], max_length: int) -> list[Sample]:
+    """Plain texts side by side in samples of at most ``max_length`` tokens, so that little is padded; each still sees only itself.
+
+    The longest first, each where it leaves the least room.
+    """
+    bins: list[list[Sample]] = []
+    with_room: list[list[int]] = [[] for _ in range(max_length + 1)]  # bins by the number of tokens that still fit
+    for sample in sorted(samples, key=lambda sample: -len(sample.tokens)):
+        n = len(sample.tokens)
+        room = next((room for room in range(n, max_length + 1) if with_room[room]), None)
+        if room is None:
+            bins.append([])
+            room, place = max_length, len(bins) - 1
+        else:
+            place = with_room[room].pop()
+        bins[place].append(sample)
+        with_room[room - n].append(place)
+    return [texts[0] if len(texts) == 1 else _packed(texts) for texts in bins]
+
+
+def _packed(texts: list[Sample]) -> Sample:
+    tokens = tuple(token for text in texts for token in text.tokens)
+    return Sample(texts[0].id, tokens, texts[0].start, any(text.truncated for text in texts), tuple(len(text.tokens) for text in texts))
 
 
 def pad(samples: Sequence[Sample], device: torch.device) -> Padded:
@@ -85,8 +166,26 @@ def pad(samples: Sequence[Sample], device: torch.device) -> Padded:
     for i, sample in enumerate(samples):
         n = len(sample.tokens)
         tokens[i, :n] = torch.tensor(sample.tokens)
-        targets[i, sample.start - 1 : n - 1] = tokens[i, sample.start : n]
-    return Padded(tokens.to(device), targets.to(device))
+        looked_at = torch.tensor(list(sample.targets), dtype=torch.long)
+        targets[i, looked_at - 1] = tokens[i, looked_at]
+    if not any(sample.packed for sample in samples):
+        return Padded(tokens.to(device), targets.to(device))
+    mask, positions = _texts_apart(samples, length)
+    return Padded(tokens.to(device), targets.to(device), mask.to(device), positions.to(device))
+
+
+def _texts_apart(samples: Sequence[Sample], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mask [b, s, s] and the positions [b, s] that keep packed texts apart; padding counts as a text of its own."""
+    owner = torch.full((len(samples), length), -1)
+    positions = torch.zeros(len(samples), length, dtype=torch.long)
+    for i, sample in enumerate(samples):
+        first = 0
+        for number, n in enumerate(sample.packed or (len(sample.tokens),)):
+            owner[i, first : first + n] = number
+            positions[i, first : first + n] = torch.arange(n)
+            first += n
+    same = owner[:, :, None] == owner[:, None, :]
+    return same & torch.ones(length, length, dtype=torch.bool).tril(), positions
 
 
 def batches(n: int, size: int, seed: int) -> Iterator[list[int]]:

@@ -6,10 +6,20 @@ import torch
 from torchtune.modules import TransformerDecoder
 from torchtune.rlhf.loss import DPOLoss
 
-from stages.tuning.architecture import hidden_states
+from stages.tuning import distributed
 from stages.tuning.data import Padded
 
-CHUNK = 128  # tokens whose logits exist at once: 128 x 49,152 of them take 25 MB
+LOGITS = 128 * 49152  # that exist at once: 25 MB in float32, however long the samples and however large the vocabulary
+
+
+def chunk_size(vocabulary: int, device: str) -> int:
+    """How many tokens have logits at once; a GPU is only filled by more of them."""
+    return max(16, LOGITS * (16 if device == "cuda" else 1) // vocabulary)
+
+
+def logits_at_once(vocabulary: int, device: str) -> int:
+    """How many logits exist at once."""
+    return chunk_size(vocabulary, device) * vocabulary
 
 
 class TokenLogProbability(torch.autograd.Function):
@@ -23,13 +33,17 @@ class TokenLogProbability(torch.autograd.Function):
     def forward(ctx: Any, h: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """``h`` [t, d], ``weight`` [v, d], ``targets`` [t] -> [t] in float32."""
         found = torch.empty(len(h), dtype=torch.float32, device=h.device)
-        gradient = torch.empty_like(h)
-        for first in range(0, len(h), CHUNK):
-            rows = slice(first, first + CHUNK)
+        trains = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(h) if trains else None
+        size = chunk_size(len(weight), h.device.type)
+        for first in range(0, len(h), size):
+            rows = slice(first, first + size)
             logits = (h[rows] @ weight.T).float()  # [c, v]
             target = targets[rows, None]
             total = logits.logsumexp(dim=1, keepdim=True)
             found[rows] = (logits.gather(1, target) - total)[:, 0]
+            if gradient is None:
+                continue
             minus_p = logits.sub_(total).exp_().neg_()
             minus_p.scatter_add_(1, target, torch.ones_like(total))
             gradient[rows] = minus_p.to(weight.dtype) @ weight
@@ -49,8 +63,9 @@ def token_log_probabilities(model: TransformerDecoder, batch: Padded) -> tuple[t
     Logits are computed for target positions only: prompts and padding cost no pass through the output layer.
     """
     looked_at = batch.targets >= 0  # [b, s]
+    states = distributed.states(model, batch.tokens, batch.mask, batch.positions)  # [b, s, d]
     weight = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
-    h = hidden_states(model, batch.tokens)[looked_at].to(weight.dtype)  # [t, d]
+    h = states[looked_at].to(weight.dtype)  # [t, d]
     values = TokenLogProbability.apply(h, weight, batch.targets[looked_at])  # type: ignore[no-untyped-call]  # torch does not annotate it
     return values, looked_at.nonzero()[:, 0]
 

@@ -51,8 +51,8 @@ def loss_and_gradient(objective: Preference) -> tuple[dict[str, float], dict[str
     figures = {"loss": 0.0, "accuracy": 0.0, "margin": 0.0}
     for loss, shares in objective.parts(range(len(objective))):
         loss.backward()
-        for name, value in {"loss": float(loss.detach()), **shares}.items():
-            figures[name] += value
+        for name, value in {"loss": loss.detach(), **shares}.items():
+            figures[name] += float(value)
     return figures, {name: p.grad.clone() for name, p in objective.model.named_parameters() if p.grad is not None}
 
 
@@ -119,7 +119,7 @@ def test_held_out_pairs_are_measured_like_training_ones(tiny: Callable[..., Any]
     model = tiny()
     expected, _ = loss_and_gradient(preference(model, pairs()))
     with torch.no_grad():
-        assert preference(model, [], pairs(), micro_batch=2).held_out() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert preference(model, [], pairs(), micro_batch=2).held_out() == pytest.approx(expected | {"pairs": 5}, rel=1e-3, abs=1e-5)
         assert preference(model, pairs()).held_out() == {}
 
 
@@ -219,3 +219,22 @@ def test_a_table_of_which_every_row_is_held_out_is_refused(tiny_base: Path, tmp_
     Path("params.yaml").write_text(PARAMETERS.replace("held_out: 0.0", "held_out: 0.999999"))
     with pytest.raises(InputError, match="held_out"):
         dpo.main(tiny_base, write_table(tmp_path / "t.parquet", {}, {}), tmp_path / "left-preference")
+
+
+def test_the_reference_is_kept_for_the_next_run(tiny: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "reference.safetensors"
+    first = Preference(tiny(), pairs(), [], CPU, 5, 0.1)
+    first.compute_reference(file)
+    again = Preference(None, pairs()[::-1], [], CPU, 5, 0.1)  # type: ignore[arg-type]  # there is no model to ask
+    again.compute_reference(file)
+    assert all(torch.equal(again.reference[pair.id], first.reference[pair.id]) for pair in pairs())
+    file.write_bytes(file.read_bytes()[:-3])
+    first.compute_reference(file)
+    assert f"{file}: is damaged" in capsys.readouterr().err
+    assert first.reference.keys() == again.reference.keys()
+
+
+def test_prompts_without_room_for_an_answer_are_refused_with_their_rows(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    long = {"prompt": "Why? " * 80}
+    with pytest.raises(InputError, match=r"t\.parquet: in 2 rows .*id r1, r3\."):
+        read_pairs(write_table(tmp_path / "t.parquet", {}, long, {}, long), tokenizer, 64)

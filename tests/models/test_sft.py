@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,29 @@ def test_a_table_of_which_every_row_is_held_out_is_refused(tiny_base: Path, tmp_
     (tmp_path / "params.yaml").write_text(PARAMETERS.replace("held_out: 0.2", "held_out: 0.999999"))
     with pytest.raises(InputError, match="held_out"):
         sft.main("posts", tiny_base, NOWHERE, instructions(tmp_path / "i.parquet"), NOWHERE, tmp_path / "left-posts")
+
+
+def test_the_corpus_is_packed_and_trains(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMETERS.replace("datasets: [posts]", "datasets: [corpus]"))
+    sft.main("corpus", tiny_base, scored(tmp_path / "s.parquet", (True,) * 30), NOWHERE, NOWHERE, tmp_path / "left-corpus")
+    samples, packed = map(int, re.findall(r"left-corpus: (\d+) samples, .* packed into (\d+)", capsys.readouterr().out)[0])
+    assert packed <= samples / 5  # of about six tokens each, in 64
+    lines = [json.loads(line) for line in (tmp_path / "left-corpus/log.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_samples_longer_than_the_model_s_context_are_refused(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMETERS.replace("max_length: 64", "max_length: 600"))
+    table = tmp_path / "i.parquet"
+    tables.write(table, [{"id": f"i{n}", "post_id": f"p{n}", "instruction": "Why?", "response": "Because. " * 200} for n in range(3)], tables.INSTRUCTIONS)
+    with pytest.raises(InputError, match=r"reads at most 256 tokens.*max_length"):
+        sft.main("posts", tiny_base, NOWHERE, table, NOWHERE, tmp_path / "left-posts")
+
+
+def test_four_bit_weights_need_a_gpu(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMETERS.replace("precision: bf16", "precision: bf16\n  base_precision: nf4"))
+    with pytest.raises(InputError, match=r"base_precision: nf4 .* on GPUs"):
+        sft.main("posts", tiny_base, NOWHERE, instructions(tmp_path / "i.parquet", 20), NOWHERE, tmp_path / "left-posts")

@@ -91,3 +91,15 @@ def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
         return np.stack([model._context.logits(row).copy() for row in range(len(tokens))])
 
     return evaluate
+
+
+@pytest.fixture
+def real_tokens_base(base_model: Path, tmp_path: Path) -> Path:
+    """A base folder that trains in no time: the real tokenizer beside small random weights."""
+    architecture = Architecture.model_validate({**SIZES, **REST, "vocab_size": 49152, "tie_word_embeddings": True})
+    torch.manual_seed(0)
+    shapes = {name: p.shape for name, p in build(architecture, LORA).named_parameters() if "lora_" not in name}
+    folder = tmp_path / "real-tokens"
+    weights.write_folder(folder, architecture, {name: (torch.randn(shape) * 0.15 + name.endswith("scale")).bfloat16() for name, shape in shapes.items()})
+    (folder / "model.gguf").symlink_to(base_model / "model.gguf")
+    return folder

@@ -7,7 +7,7 @@ import torch
 
 from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
-from stages.tuning.data import Sample, answer_sample, batches, held_out, pad, require_rows, text_sample
+from stages.tuning.data import Sample, answer_sample, batches, held_out, pack, pad, require_rows, split, text_sample
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_an_answer_that_just_fits_is_not_cut(tokenizer: Tokenizer) -> None:
 
 
 def test_a_prompt_without_room_for_an_answer_stops_with_its_row(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"row r7: .* 64 of max_length"):
+    with pytest.raises(InputError, match=r"row r7: .* 64 of tuning\.max_length"):
         answer_sample(tokenizer, "r7", "why " * 80, "Because.", 64)
 
 
@@ -119,3 +119,35 @@ def test_an_empty_table_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"left\.parquet: holds no row"):
         require_rows([], "left.parquet")
     require_rows([{}], "left.parquet")
+
+
+def texts(*lengths: int) -> list[Sample]:
+    return [Sample(str(i), tuple(range(100 * i, 100 * i + n)), 1, i == 0) for i, n in enumerate(lengths)]
+
+
+def test_packing_keeps_every_token_and_fits() -> None:
+    found = pack(texts(9, 25, 13, 6, 40, 2), 40)
+    assert [len(sample.tokens) for sample in found] == [40, 40, 15]  # 40, 25 + 13 + 2, 9 + 6
+    assert sorted(token for sample in found for token in sample.tokens) == sorted(token for sample in texts(9, 25, 13, 6, 40, 2) for token in sample.tokens)
+    assert [sample.packed for sample in found] == [(), (25, 13, 2), (9, 6)]
+    assert [sample.truncated for sample in found] == [False, False, True]
+    assert pack([], 40) == []
+
+
+def test_the_first_token_of_a_packed_text_is_no_target() -> None:
+    (sample,) = pack(texts(3, 2), 8)
+    assert sample.tokens == (0, 1, 2, 100, 101) and list(sample.targets) == [1, 2, 4]
+    padded = pad([sample, Sample("z", (7, 8, 9, 6, 5, 4), 2, False)], CPU)
+    assert padded.targets.tolist() == [[1, 2, -1, 101, -1, -1], [-1, 9, 6, 5, 4, -1]]
+    assert padded.positions is not None and padded.mask is not None
+    assert padded.positions.tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]]
+    sees = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    assert padded.mask[0, :5, :5].int().tolist() == sees
+    assert torch.equal(padded.mask[1], torch.ones(6, 6, dtype=torch.bool).tril())
+
+
+def test_splitting_that_leaves_nothing_is_refused() -> None:
+    training, kept_out = split([(f"p{i}", i) for i in range(100)], 0.3, "left")
+    assert sorted([*training, *kept_out]) == list(range(100)) and training and kept_out
+    with pytest.raises(InputError, match="left without the tuning.held_out share of 0.99"):
+        split([("p", 1)], 0.999999, "left")

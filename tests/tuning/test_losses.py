@@ -6,8 +6,9 @@ import pytest
 import torch
 from torchtune.modules import TransformerDecoder
 
-from stages.tuning.data import Padded, Sample, pad
-from stages.tuning.losses import CHUNK, preference_loss, sample_log_probabilities, token_log_probabilities
+from stages.tuning import losses
+from stages.tuning.data import Padded, Sample, pack, pad
+from stages.tuning.losses import chunk_size, preference_loss, sample_log_probabilities, token_log_probabilities
 
 CPU = torch.device("cpu")
 
@@ -29,10 +30,11 @@ def gradients(model: TransformerDecoder, values: torch.Tensor) -> dict[str, torc
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_values_and_gradients_equal_those_of_all_logits(tiny: Callable[..., Any], tied: bool) -> None:
+def test_values_and_gradients_equal_those_of_all_logits(tiny: Callable[..., Any], tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "LOGITS", 300 * 80)
     _, model = tiny(tied=tied)
     batch = pad(samples(90, 40, 70), CPU)
-    assert (batch.targets >= 0).sum() == 87 + 37 + 67 > CHUNK  # more than one chunk, the last one not full
+    assert (batch.targets >= 0).sum() == 87 + 37 + 67 > 2 * chunk_size(300, "cpu")  # more than two chunks, the last one not full
     values, _ = token_log_probabilities(model, batch)
     expected = plain(model, batch)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
@@ -102,3 +104,37 @@ def test_the_gradient_pulls_answers_apart_by_the_papers_weight() -> None:
     losses.sum().backward()
     weight = 0.5 * (1 - torch.sigmoid(margins)).item()  # β σ(-margin)
     assert policy.grad is not None and policy.grad.tolist() == pytest.approx([-weight, weight])
+
+
+def test_a_larger_vocabulary_has_fewer_tokens_at_once() -> None:
+    assert chunk_size(49152, "cpu") == 128
+    assert chunk_size(128256, "cpu") * 128256 <= losses.LOGITS
+    assert chunk_size(10**7, "cpu") == 16  # fewer would leave the processor idle
+
+
+def test_no_gradient_is_computed_where_none_is_asked_for(tiny: Callable[..., Any]) -> None:
+    _, model = tiny()
+    batch = pad(samples(9, 4), CPU)
+    with torch.no_grad():
+        values, _ = token_log_probabilities(model, batch)
+    torch.testing.assert_close(values, plain(model, batch).detach(), atol=1e-5, rtol=1e-5)
+    assert not values.requires_grad
+
+
+def test_packed_texts_are_evaluated_as_if_each_stood_alone(tiny: Callable[..., Any]) -> None:
+    _, model = tiny()
+    texts = samples(9, 25, 13, 6, start=1)
+    packed = pack(texts, 40)
+    assert sorted(len(sample.tokens) for sample in packed) == [15, 38]  # 25 + 13 and 9 + 6
+    values, _ = token_log_probabilities(model, pad(packed, CPU))
+    alone, _ = token_log_probabilities(model, pad(texts, CPU))
+    torch.testing.assert_close(values.sort().values, alone.sort().values, atol=1e-4, rtol=1e-5)
+    found, wanted = gradients_of_sum(model, values), gradients_of_sum(model, alone)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-4 * float(gradient.abs().max()), rtol=1e-3)
+
+
+def gradients_of_sum(model: TransformerDecoder, values: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    values.sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
