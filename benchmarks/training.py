@@ -2,9 +2,9 @@
 
 The same model, samples (35 to 130 tokens, half of them answer), LoRA matrices, precision, batch size and number of steps; each run in a process of
 its own, on the same cores, one after the other in turns, and the medians count. A run ends with a written adapter; loading the model is not timed,
-computing the reference is. TRL runs without recomputing activations, which it does by default, since Plumbline does not either: that is faster
-(numbers with its default are given as ``default``). For DPO there are two peers: TRL's default, which evaluates the reference at every step, and TRL
-with ``precompute_ref_log_probs``. The last two lines are JSON; ``ratio`` is the peer's time over ours.
+computing the reference is. TRL runs without recomputing activations, which it does by default but Plumbline does not: so it is faster. For DPO there
+are two peers: TRL's default, which evaluates the reference at every step, and TRL with ``precompute_ref_log_probs``. The last two lines are JSON;
+``ratio`` is the peer's time over ours. Where other work disturbs the machine, the CPU seconds beside each time say how far to trust it.
 
 ``share_of_limit`` is the share of the measured bf16 peak that the necessary products make up. For a token, with N weights in the blocks' matrices, L
 in their LoRA matrices, width d, vocabulary v and n tokens before it:
@@ -113,17 +113,16 @@ def own(folder: Path) -> None:
     loss = objective(work, model, params.load("runtime", Runtime).micro_batch)
     steps = -(-len(loss) // work["batch_size"]) * work["epochs"]
     tuning = Tuning(lora=LORA, precision=work["precision"], held_out=0.0, max_length=512, clip=work["clip"], seed=work["seed"])
-    schedule = Schedule(
-        steps=steps, checkpoint_every=steps, batch_size=work["batch_size"], learning_rate=work["learning_rate"], weight_decay=work["weight_decay"], warmup=0.0
-    )
-    start = time.perf_counter()
+    schedule = Schedule(steps=steps, checkpoint_every=steps, batch_size=work["batch_size"], learning_rate=work["learning_rate"], weight_decay=work["weight_decay"], warmup=0.0)
+    start, used = time.perf_counter(), time.process_time()
     if isinstance(loss, Preference):
         with precision(CPU, tuning.precision):
             loss.compute_reference()
     train(Run(model, architecture, folder, work["task"], CPU), loss, tuning, schedule)
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - used
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    print(json.dumps({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "steps": last["step"], "loss": last["loss"]}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": peak, "steps": last["step"], "loss": last["loss"]}))
 
 
 def measure(command: Sequence[str], work: Job) -> dict[str, float]:
@@ -131,7 +130,9 @@ def measure(command: Sequence[str], work: Job) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "job.json").write_text(json.dumps(work))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": folder}
-        done = subprocess.run([*command, folder], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        done = subprocess.run([*command, folder], check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -140,7 +141,7 @@ def necessary_flops(work: Job, architecture: Architecture) -> float:
     width, layers = architecture.hidden_size, architecture.num_hidden_layers
     values = width // architecture.num_attention_heads * architecture.num_key_value_heads
     shapes = {"q_proj": (width, width), "k_proj": (width, values), "v_proj": (width, values), "o_proj": (width, width)}
-    shapes |= {name: (width, architecture.intermediate_size) for name in ("gate_proj", "up_proj", "down_proj")}
+    shapes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), (width, architecture.intermediate_size))
     blocks = layers * sum(a * b for a, b in shapes.values())
     lora = layers * sum(LORA.rank * sum(shapes[name]) for name in TARGETS)
     head = width * architecture.vocab_size
@@ -156,15 +157,20 @@ def necessary_flops(work: Job, architecture: Architecture) -> float:
 
 def compare(task: str, base: Path, found: Sequence[Sample], peers: dict[str, tuple[str, dict[str, Any]]], rounds: int, python: str) -> dict[str, Any]:
     """Alternate between the peers and ours, and report on the medians."""
-    work, times, memory = job(task, base, found), {name: [] for name in (*peers, "own")}, {name: 0.0 for name in (*peers, "own")}
-    for _ in range(rounds):
-        for name in times:
-            command = [sys.executable, "-m", "benchmarks.training", "--own"] if name == "own" else [python, "-m", "benchmarks.training_peer", "train"]
-            outcome = measure(command, work if name == "own" else work | peers[name][1])
-            times[name].append(outcome["seconds"])
-            memory[name] = max(memory[name], outcome["peak_mib"])
-            print(f"{task}, {name}: {outcome['steps']:.0f} steps in {outcome['seconds']:.1f} s, {outcome['peak_mib']:.0f} MiB, last loss {outcome['loss']:.3f}", file=sys.stderr)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
+    work = job(task, base, found)
+    commands = {name: ([python, "-m", "benchmarks.training_peer", "train"], work | changes) for name, (_, changes) in peers.items()}
+    commands["own"] = ([sys.executable, "-m", "benchmarks.training", "--own"], work)
+    outcomes: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for name in [*commands] * rounds:
+        outcome = measure(*commands[name])
+        outcomes[name].append(outcome)
+        print(
+            f"{task}, {name}: {outcome['steps']:.0f} steps in {outcome['seconds']:.1f} s ({outcome['cpu_seconds']:.1f} CPU s), "
+            f"{outcome['peak_mib']:.0f} MiB, last loss {outcome['loss']:.3f}",
+            file=sys.stderr,
+        )
+    seconds = {name: statistics.median(outcome["seconds"] for outcome in found) for name, found in outcomes.items()}
+    memory = {name: max(outcome["peak_mib"] for outcome in found) for name, found in outcomes.items()}
     n = len(found) * work["epochs"]
     line = {
         "name": task,
@@ -177,7 +183,7 @@ def compare(task: str, base: Path, found: Sequence[Sample], peers: dict[str, tup
         "peer_peak_mib": round(memory["peer"]),
         "share_of_limit": round(necessary_flops(work, from_config(base / "config.json")) / seconds["own"] / peak_flops(), 3),
     }
-    for name in peers.keys() - {"peer"}:
+    for name in [name for name in peers if name != "peer"]:
         line |= {f"ratio_{name}": round(seconds[name] / seconds["own"], 2), f"{name}_value": round(n / seconds[name], 2), f"{name}_peak_mib": round(memory[name])}
     return line
 

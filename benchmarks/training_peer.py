@@ -50,14 +50,15 @@ class Dpo(Recorded, DPOTrainer):
     """TRL's trainer for pairs that are tokenised already, which it would do itself; the time of its reference pass is kept."""
 
     reference_seconds = 0.0
+    reference_cpu_seconds = 0.0
 
     def _prepare_dataset(self, dataset: datasets.Dataset, *_args: Any, **_kwargs: Any) -> datasets.Dataset:
         return dataset
 
     def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> datasets.Dataset:
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         found = super()._precompute_ref_logps(*args, **kwargs)
-        self.reference_seconds += time.perf_counter() - start
+        self.reference_seconds, self.reference_cpu_seconds = time.perf_counter() - start, time.process_time() - used
         return found
 
 
@@ -106,12 +107,14 @@ def trainer(job: Job, folder: Path) -> Sft | Dpo:
 def train(job: Job, folder: Path) -> None:
     """Train, write the adapter and report; making the trainer is not timed, its reference pass is."""
     run = trainer(job, folder)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     run.train()
     run.save_model(str(folder / "adapter"))
-    seconds = time.perf_counter() - start + getattr(run, "reference_seconds", 0.0)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - used
+    if isinstance(run, Dpo):
+        seconds, cpu_seconds = seconds + run.reference_seconds, cpu_seconds + run.reference_cpu_seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "steps": len(run.losses), "loss": run.losses[-1]}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": peak, "steps": len(run.losses), "loss": run.losses[-1]}))
 
 
 def gradients(job: Job, folder: Path) -> None:
