@@ -169,8 +169,8 @@ def compare(task: str, base: Path, found: Sequence[Sample], peers: dict[str, tup
             f"{outcome['peak_mib']:.0f} MiB, last loss {outcome['loss']:.3f}",
             file=sys.stderr,
         )
-    seconds = {name: statistics.median(outcome["seconds"] for outcome in found) for name, found in outcomes.items()}
-    memory = {name: max(outcome["peak_mib"] for outcome in found) for name, found in outcomes.items()}
+    seconds = {name: statistics.median(outcome["seconds"] for outcome in runs) for name, runs in outcomes.items()}
+    memory = {name: max(outcome["peak_mib"] for outcome in runs) for name, runs in outcomes.items()}
     n = len(found) * work["epochs"]
     line = {
         "name": task,
