@@ -1,4 +1,4 @@
-"""Sessions: repro, tests, dev and lint share one environment, ``.venv``, made from the dependency groups of ``pyproject.toml``."""
+"""Sessions share one environment, ``.venv``, made from the dependency groups of ``pyproject.toml``; what is compared with has another, ``.nox/peers``."""
 
 import hashlib
 import os
@@ -15,26 +15,28 @@ ROOT = Path(__file__).parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if sys.platform == "win32" else "bin")
 GROUPS = ("run", "test", "lint")
+PEERS = ROOT / ".nox" / "peers"
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 nox.needs_version = ">=2025.5"
 
 
-def environment(session: nox.Session) -> None:
-    """Make or renew ``.venv``; nothing happens while the dependencies stay the same."""
+def environment(session: nox.Session, venv: Path = VENV, groups: tuple[str, ...] = GROUPS) -> None:
+    """Make or renew ``venv``; nothing happens while the dependencies stay the same."""
     check_tools(session)
-    requirements = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *GROUPS)
-    stamp, digest = VENV / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
+    requirements = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *groups)
+    stamp, digest = venv / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
-    session.log("Making the environment in .venv. llama-cpp-python is compiled once, which takes about 4 minutes and prints nothing meanwhile.")
+    compiled = " llama-cpp-python is compiled once, which takes about 4 minutes and prints nothing meanwhile." if "run" in groups else ""
+    session.log(f"Making the environment in {venv.relative_to(ROOT)}.{compiled}")
     start = time.monotonic()
-    if not (BIN / "python").exists():
-        session.run(sys.executable, "-m", "venv", str(VENV), external=True)
-    python = str(BIN / "python")
-    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
-    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+    python = venv / BIN.name / "python"
+    if not python.exists():
+        session.run(sys.executable, "-m", "venv", str(venv), external=True)
+    session.run(str(python), "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+    session.run(str(python), "-m", "pip", "install", "--quiet", *requirements, external=True)
     stamp.write_text(digest)
     session.log(f"The environment is ready after {time.monotonic() - start:.0f} s.")
 
@@ -50,10 +52,17 @@ def check_tools(session: nox.Session) -> None:
         session.error("A C++ compiler is missing, and llama-cpp-python is compiled here. Install one, for example with `apt install build-essential`.")
 
 
-def run(session: nox.Session, *command: str) -> None:
+def peer_environment(session: nox.Session) -> str:
+    """Make or renew both environments, ours and the one with TRL and PEFT; returns the Python of the second."""
+    environment(session)
+    environment(session, PEERS, ("peers",))
+    return str(PEERS / BIN.name / "python")
+
+
+def run(session: nox.Session, *command: str, **variables: str) -> None:
     """Run a command of the environment, with the environment's own programs first on the path."""
     path = f"{BIN}:{os.environ['PATH']}"
-    session.run(str(BIN / command[0]), *command[1:], external=True, env={"PATH": path, "VIRTUAL_ENV": str(VENV)})
+    session.run(str(BIN / command[0]), *command[1:], external=True, env={"PATH": path, "VIRTUAL_ENV": str(VENV), **variables})
 
 
 @nox.session
@@ -84,6 +93,19 @@ def tests(session: nox.Session) -> None:
     """Run the tests. Arguments go to pytest: ``nox -s tests -- -m 'not graph'`` leaves the whole-graph test out."""
     environment(session)
     run(session, "python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Compare losses, gradients and adapters with TRL and PEFT, which get an environment of their own. Arguments go to pytest."""
+    run(session, "python", "-m", "pytest", "tests/peers", *session.posargs, PLUMBLINE_PEER_PYTHON=peer_environment(session))
+
+
+@nox.session
+def benchmark_training(session: nox.Session) -> None:
+    """Measure training beside TRL and PEFT; takes half an hour on two cores. Arguments: ``-- --rounds 1 --tasks sft``."""
+    peer = peer_environment(session)
+    run(session, "python", "-m", "benchmarks.training", peer, *session.posargs)
 
 
 @nox.session

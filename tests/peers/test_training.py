@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torchtune.modules import TransformerDecoder
+
+from benchmarks.training import LORA, Job, job, objective, samples
+from stages.models.dpo import Preference
+from stages.tuning import formats, weights
+from stages.tuning.architecture import Architecture
+from stages.tuning.loop import Run, Schedule, Tuning, precision, train
+
+CPU = torch.device("cpu")
+Matrices = dict[str, torch.Tensor]
+Ask = Callable[[str, Path, Mapping[str, Any]], None]
+
+
+def loaded(base: Path, dtype: Literal["bf16", "fp32"]) -> tuple[Architecture, TransformerDecoder]:
+    """SmolLM2 with an adapter that changes its answers; a fresh one has no gradient in its first matrices."""
+    architecture, model = weights.load_model(base, LORA, CPU, 1, dtype)
+    for name, parameter in model.named_parameters():
+        if "lora_b" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return architecture, model
+
+
+def in_peft_form(folder: Path, matrices: Matrices, architecture: Architecture) -> Matrices:
+    formats.write(folder, matrices, architecture, LORA, "test")
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def our_step(base: Path, folder: Path, work: Job) -> tuple[float, Matrices]:
+    """Loss and gradients over all samples, in micro-batches of 2; writes the adapter they are taken at to ``folder / "adapter"``."""
+    architecture, model = loaded(base, work["precision"])
+    in_peft_form(folder / "adapter", formats.lora_weights(model), architecture)
+    loss, total = objective(work, model, 2), 0.0
+    with precision(CPU, work["precision"]):
+        if isinstance(loss, Preference):
+            loss.compute_reference()
+        for part, _ in loss.parts(range(len(loss))):
+            part.backward()
+            total += float(part.detach())
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert found.keys() == formats.lora_weights(model).keys()
+    return total, in_peft_form(folder / "ours", found, architecture)
+
+
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Of two gradients, as a share of the length of the second."""
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo"])
+@pytest.mark.parametrize(("dtype", "loss_tolerance", "tolerance"), [("fp32", 1e-4, 1e-4), ("bf16", 2e-2, 0.1)])
+def test_loss_and_gradients_equal_those_of_trl(base_model: Path, tmp_path: Path, ask_peer: Ask, task: str, dtype: str, loss_tolerance: float, tolerance: float) -> None:
+    work = job(task, base_model, samples(base_model, 5), precision=dtype, epochs=1, batch_size=5, clip=0.0)
+    loss, gradients = our_step(base_model, tmp_path, work)
+    ask_peer("gradients", tmp_path, work)
+    theirs = load_file(tmp_path / "gradients.safetensors")
+    assert loss == pytest.approx(json.loads((tmp_path / "loss.json").read_text()), rel=loss_tolerance)
+    assert gradients.keys() == theirs.keys() and len(theirs) == 30 * 5 * 2
+    apart = {name: distance(gradients[name], gradient) for name, gradient in theirs.items()}
+    assert max(apart.values()) < tolerance, sorted(apart.items(), key=lambda entry: -entry[1])[:5]
+
+
+def test_peft_answers_with_a_tuned_adapter_as_torch_does(base_model: Path, tmp_path: Path, ask_peer: Ask) -> None:
+    work = job("sft", base_model, samples(base_model, 4), precision="fp32")
+    architecture, model = weights.load_model(base_model, LORA, CPU, 1, "fp32")
+    with torch.no_grad():
+        before = [model(torch.tensor([entry["tokens"]]))[0] for entry in work["samples"]]
+    tuning = Tuning(lora=LORA, precision="fp32", held_out=0.0, max_length=256, clip=1.0, seed=1)
+    schedule = Schedule(steps=2, checkpoint_every=2, batch_size=4, learning_rate=0.003, weight_decay=0.0, warmup=0.0)
+    train(Run(model, architecture, tmp_path, "test", CPU), objective(work, model, 4), tuning, schedule)
+    (tmp_path / "adapter").symlink_to(tmp_path / "step-000002")
+    ask_peer("logits", tmp_path, work)
+    theirs = load_file(tmp_path / "logits.safetensors")
+    model.eval()
+    for i, entry in enumerate(work["samples"]):
+        with torch.no_grad():
+            ours = model(torch.tensor([entry["tokens"]]))[0]
+        assert (ours - before[i]).abs().max() > 1  # the adapter does something
+        assert (ours - theirs[str(i)]).abs().max() < 1e-3
