@@ -39,9 +39,10 @@ from stages.models.dpo import Preference
 from stages.models.sft import Supervised
 from stages.runtime import Runtime
 from stages.tuning import weights
-from stages.tuning.architecture import Architecture, Lora, from_config
+from stages.tuning.architecture import Architecture, Lora
 from stages.tuning.data import Pair, Sample, answer_sample
 from stages.tuning.loop import Run, Schedule, Tuning, precision, train
+from stages.tuning.metadata import from_config
 
 LORA = Lora(rank=16, alpha=32.0, dropout=0.0, attention=("q", "v"), mlp=True)
 TARGETS = ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"]

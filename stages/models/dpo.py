@@ -26,7 +26,7 @@ from stages.files import replacing, short_hash
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.progress import Progress
 from stages.runtime import Runtime
-from stages.tuning.data import Pair, Sample, answer_sample, each_row, pad, require_rows, split
+from stages.tuning.data import Pair, Sample, answer_sample, each_row, require_rows, split
 from stages.tuning.distributed import add_up, from_first, rank, say, shares
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Part, Run, precision, train
@@ -86,7 +86,7 @@ class Preference:
 
     def _evaluate(self, pairs: Sequence[Pair]) -> torch.Tensor:
         samples: list[Sample] = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
-        return sample_log_probabilities(self.model, pad(samples, self.device))
+        return sample_log_probabilities(self.model, samples, self.device)
 
     def _losses(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor]:
         reference = torch.stack([self.reference[pair.id] for pair in pairs], dim=1).reshape(-1)  # [2n], chosen first

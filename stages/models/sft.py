@@ -18,7 +18,7 @@ from stages import command, params, tables
 from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.runtime import Runtime
-from stages.tuning.data import Sample, answer_sample, each_row, pack, pad, require_rows, split, text_sample
+from stages.tuning.data import Sample, answer_sample, each_row, joined, pack, require_rows, split, text_sample
 from stages.tuning.distributed import add_up, say, shares
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Part, Run, train
@@ -49,7 +49,7 @@ class Supervised:
         samples = sorted((self.training[i] for i in indices), key=lambda sample: len(sample.tokens))
         n = sum(len(sample.targets) for sample in samples)
         for group, weight in shares(samples, self.micro_batch):
-            values, _ = token_log_probabilities(self.model, pad(group, self.device))
+            values, _ = token_log_probabilities(self.model, joined(group, self.device))
             yield -values.sum() * (weight / n), {}
 
     def tokens(self, indices: Sequence[int]) -> int:
@@ -62,7 +62,7 @@ class Supervised:
             return {}
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for group, weight in shares(self.kept_out, self.micro_batch):
-            values, _ = token_log_probabilities(self.model, pad(group, self.device))
+            values, _ = token_log_probabilities(self.model, joined(group, self.device))
             sums += weight * torch.stack([-values.sum().double(), torch.tensor(len(values), device=self.device)])
         total, n = add_up(sums).tolist()
         return {"loss": total / n}

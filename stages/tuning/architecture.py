@@ -5,12 +5,11 @@ from typing import Any, Literal
 import pydantic
 import torch
 from torch import nn
-from torchtune.models.llama3_1 import Llama3ScaledRoPE
-from torchtune.modules import FeedForward, MultiHeadAttention, RMSNorm, TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
-from torchtune.modules.peft import LoRALinear
+from torchtune.modules import TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
 
 from stages.errors import InputError
 from stages.params import Section
+from stages.tuning.fused import FusedAttention, FusedFeedForward, FusedLoRALinear, FusedRMSNorm, FusedRoPE, Texts
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "output": "output_proj"}
 MLP = ("w1", "w2", "w3")
@@ -89,14 +88,14 @@ class Lora(Section):
         return [PROJECTIONS[name] for name in self.attention]
 
 
-def rotary(architecture: Architecture, length: int, *, scaled: bool = True) -> Llama3ScaledRoPE:
+def rotary(architecture: Architecture, length: int, *, scaled: bool = True) -> FusedRoPE:
     """The rotary embedding of positions below ``length``; its ``theta`` [head_dim / 2] is the angle of each rotation a token."""
     scaling = architecture.rope_scaling if scaled else None
     how: dict[str, Any] = {"scale_factor": 1}  # a factor of 1 leaves the rotary embedding as Llama 1 and 2 have it
     if scaling:
         how = {"scale_factor": scaling.factor, "low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}
         how |= {"old_context_len": scaling.original_max_position_embeddings}
-    return Llama3ScaledRoPE(dim=architecture.head_dim, max_seq_len=length, base=architecture.rope_theta, **how)
+    return FusedRoPE(dim=architecture.head_dim, max_seq_len=length, base=architecture.rope_theta, **how)
 
 
 def rope_factors(architecture: Architecture) -> torch.Tensor:
@@ -111,11 +110,11 @@ def build(architecture: Architecture, lora: Lora | None) -> TransformerDecoder:
 
     def linear(name: str, into: int, out: int) -> nn.Module:
         if lora and name in targets:
-            return LoRALinear(into, out, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout)  # type: ignore[no-any-return]
+            return FusedLoRALinear(into, out, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout)
         return nn.Linear(into, out, bias=False)
 
     def layer() -> nn.Module:
-        attention = MultiHeadAttention(
+        attention = FusedAttention(
             embed_dim=width,
             num_heads=a.num_attention_heads,
             num_kv_heads=a.num_key_value_heads,
@@ -128,8 +127,8 @@ def build(architecture: Architecture, lora: Lora | None) -> TransformerDecoder:
             max_seq_len=a.max_position_embeddings,
         )
         inner = a.intermediate_size
-        mlp = FeedForward(gate_proj=linear("w1", width, inner), down_proj=linear("w2", inner, width), up_proj=linear("w3", width, inner))
-        return TransformerSelfAttentionLayer(attn=attention, mlp=mlp, sa_norm=RMSNorm(width, eps=a.rms_norm_eps), mlp_norm=RMSNorm(width, eps=a.rms_norm_eps))  # type: ignore[no-any-return]
+        mlp = FusedFeedForward(gate_proj=linear("w1", width, inner), down_proj=linear("w2", inner, width), up_proj=linear("w3", width, inner))
+        return TransformerSelfAttentionLayer(attn=attention, mlp=mlp, sa_norm=FusedRMSNorm(width, eps=a.rms_norm_eps), mlp_norm=FusedRMSNorm(width, eps=a.rms_norm_eps))  # type: ignore[no-any-return]
 
     with torch.device("meta"):
         rope = rotary(a, a.max_position_embeddings)
@@ -140,7 +139,7 @@ def build(architecture: Architecture, lora: Lora | None) -> TransformerDecoder:
             max_seq_len=a.max_position_embeddings,
             num_heads=a.num_attention_heads,
             head_dim=a.head_dim,
-            norm=RMSNorm(width, eps=a.rms_norm_eps),
+            norm=FusedRMSNorm(width, eps=a.rms_norm_eps),
             output=TiedLinear(embeddings) if a.tie_word_embeddings else nn.Linear(width, a.vocab_size, bias=False),
         )
 
@@ -150,10 +149,11 @@ def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in build(architecture, None).named_parameters()}
 
 
-def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
     """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d].
 
-    ``mask`` [b, s, s] says which tokens each one sees (default: those before it), ``positions`` [b, s] where they stand in their text.
+    ``mask`` [b, s, s] says which tokens each one sees (default: those before it), ``positions`` [b, s] where they stand in their text; or ``mask``
+    says which texts stand in the one row of ``tokens``.
     """
     h = model.tok_embeddings(tokens)
     for layer in model.layers:

@@ -12,6 +12,7 @@ import torch
 from stages.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.tokenizer import Tokenizer
+from stages.tuning.fused import Texts
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -50,17 +51,17 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Padded:
-    """Samples side by side, as tensors."""
+class Batch:
+    """Samples one after the other in one row, without padding, as tensors."""
 
     tokens: torch.Tensor
-    "[b, s], padded at the end with 0"
+    "[1, t]"
     targets: torch.Tensor
-    "[b, s]: the token that follows each position, or -1 where the loss does not look"
-    mask: torch.Tensor | None = None
-    "[b, s, s]: which tokens each one sees, if several texts stand in a sample; otherwise those before it"
-    positions: torch.Tensor | None = None
-    "[b, s]: where each token stands in its text, if several texts stand in a sample"
+    "[1, t]: the token that follows each position, or -1 where the loss does not look"
+    owners: torch.Tensor
+    "[1, t]: which sample each token belongs to"
+    texts: Texts
+    "a sample is one text or several, and none sees another"
 
 
 class PromptTooLong(InputError):
@@ -134,7 +135,7 @@ def split(found: Sequence[tuple[str, T]], share: float, what: str) -> tuple[list
 
 
 def pack(samples: Sequence[Sample], max_length: int) -> list[Sample]:
-    """Plain texts side by side in samples of at most ``max_length`` tokens, so that little is padded; each still sees only itself.
+    """Plain texts side by side in samples of at most ``max_length`` tokens, so that batches are of even size; each still sees only itself.
 
     The longest first, each where it leaves the least room.
     """
@@ -158,34 +159,18 @@ def _packed(texts: list[Sample]) -> Sample:
     return Sample(texts[0].id, tokens, texts[0].start, any(text.truncated for text in texts), tuple(len(text.tokens) for text in texts))
 
 
-def pad(samples: Sequence[Sample], device: torch.device) -> Padded:
+def joined(samples: Sequence[Sample], device: torch.device) -> Batch:
     """Samples as tensors on ``device``."""
-    length = max(len(sample.tokens) for sample in samples)
-    tokens = torch.zeros(len(samples), length, dtype=torch.long)
-    targets = torch.full((len(samples), length), -1, dtype=torch.long)
-    for i, sample in enumerate(samples):
-        n = len(sample.tokens)
-        tokens[i, :n] = torch.tensor(sample.tokens)
-        looked_at = torch.tensor(list(sample.targets), dtype=torch.long)
-        targets[i, looked_at - 1] = tokens[i, looked_at]
-    if not any(sample.packed for sample in samples):
-        return Padded(tokens.to(device), targets.to(device))
-    mask, positions = _texts_apart(samples, length)
-    return Padded(tokens.to(device), targets.to(device), mask.to(device), positions.to(device))
-
-
-def _texts_apart(samples: Sequence[Sample], length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mask [b, s, s] and the positions [b, s] that keep packed texts apart; padding counts as a text of its own."""
-    owner = torch.full((len(samples), length), -1)
-    positions = torch.zeros(len(samples), length, dtype=torch.long)
-    for i, sample in enumerate(samples):
-        first = 0
-        for number, n in enumerate(sample.packed or (len(sample.tokens),)):
-            owner[i, first : first + n] = number
-            positions[i, first : first + n] = torch.arange(n)
-            first += n
-    same = owner[:, :, None] == owner[:, None, :]
-    return same & torch.ones(length, length, dtype=torch.bool).tril(), positions
+    tokens = [token for sample in samples for token in sample.tokens]
+    targets = [-1] * len(tokens)
+    first = 0
+    for sample in samples:
+        for i in sample.targets:
+            targets[first + i - 1] = sample.tokens[i]
+        first += len(sample.tokens)
+    owners = torch.repeat_interleave(torch.tensor([len(sample.tokens) for sample in samples]))
+    lengths = [n for sample in samples for n in sample.packed or (len(sample.tokens),)]
+    return Batch(torch.tensor([tokens], device=device), torch.tensor([targets], device=device), owners[None].to(device), Texts.of(lengths, device))
 
 
 def batches(n: int, size: int, seed: int) -> Iterator[list[int]]:

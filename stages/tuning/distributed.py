@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torchtune.modules import TransformerDecoder
 
 from stages.tuning.architecture import hidden_states
+from stages.tuning.fused import Texts
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ def shard(model: TransformerDecoder, device: torch.device) -> None:
     register_fsdp_forward_method(model, "hidden_states")
 
 
-def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
     """:func:`stages.tuning.architecture.hidden_states` of a model that may be sharded."""
     return torch.as_tensor(model.hidden_states(tokens, mask, positions) if isinstance(model, FSDPModule) else hidden_states(model, tokens, mask, positions))
 

@@ -1,5 +1,6 @@
 """What tuning minimises."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torchtune.modules import TransformerDecoder
 from torchtune.rlhf.loss import DPOLoss
 
 from stages.tuning import distributed
-from stages.tuning.data import Padded
+from stages.tuning.data import Batch, Sample, joined
 
 LOGITS = 128 * 49152  # that exist at once: 25 MB in float32, however long the samples and however large the vocabulary
 
@@ -57,23 +58,23 @@ class TokenLogProbability(torch.autograd.Function):
         return upstream[0][:, None].to(gradient.dtype) * gradient, None, None
 
 
-def token_log_probabilities(model: TransformerDecoder, batch: Padded) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every target token, [t], and the sample each belongs to, [t].
+def token_log_probabilities(model: TransformerDecoder, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of every target token, [n], and the sample each belongs to, [n].
 
-    Logits are computed for target positions only: prompts and padding cost no pass through the output layer.
+    Logits are computed for target positions only: prompts cost no pass through the output layer.
     """
-    looked_at = batch.targets >= 0  # [b, s]
-    states = distributed.states(model, batch.tokens, batch.mask, batch.positions)  # [b, s, d]
+    looked_at = batch.targets >= 0  # [1, t]
+    states = distributed.states(model, batch.tokens, batch.texts)  # [1, t, d]
     weight = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
-    h = states[looked_at].to(weight.dtype)  # [t, d]
+    h = states[looked_at].to(weight.dtype)  # [n, d]
     values = TokenLogProbability.apply(h, weight, batch.targets[looked_at])  # type: ignore[no-untyped-call]  # torch does not annotate it
-    return values, looked_at.nonzero()[:, 0]
+    return values, batch.owners[looked_at]
 
 
-def sample_log_probabilities(model: TransformerDecoder, batch: Padded) -> torch.Tensor:
+def sample_log_probabilities(model: TransformerDecoder, samples: Sequence[Sample], device: torch.device) -> torch.Tensor:
     """Log-probability of each sample's answer given its prompt, [b]."""
-    values, sample = token_log_probabilities(model, batch)
-    return torch.zeros(len(batch.tokens), device=values.device).index_add(0, sample, values)
+    values, sample = token_log_probabilities(model, joined(samples, device))
+    return torch.zeros(len(samples), device=values.device).index_add(0, sample, values)
 
 
 def preference_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,9 +17,10 @@ from torchtune.modules.peft import LoRALinear
 from stages.errors import InputError
 from stages.runtime import Runtime
 from stages.tuning import distributed, memory, weights
-from stages.tuning.architecture import Architecture, from_config
+from stages.tuning.architecture import Architecture
 from stages.tuning.data import Sample
 from stages.tuning.loop import pick_device
+from stages.tuning.metadata import from_config
 from stages.tuning.settings import Tuning
 
 BLOCK, SCALES = 64, 256  # weights that share a scale, and scales that share one, in NF4 (Dettmers et al. 2023, arXiv 2305.14314)

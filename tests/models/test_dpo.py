@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import dpo
 from stages.models.dpo import Preference, read_pairs
-from stages.tuning.data import Pair, Sample, pad
+from stages.tuning.data import Pair, Sample
 from stages.tuning.losses import sample_log_probabilities
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def test_the_reference_is_the_base_without_its_adapter(tiny: Callable[..., Any])
     objective = preference(tiny(filled=True), pairs()[:3], pairs()[3:], micro_batch=2)
     base = tiny(filled=False)
     for pair in pairs():
-        expected = torch.cat([sample_log_probabilities(base, pad([sample], CPU)) for sample in (pair.chosen, pair.rejected)])
+        expected = torch.cat([sample_log_probabilities(base, [sample], CPU) for sample in (pair.chosen, pair.rejected)])
         torch.testing.assert_close(objective.reference[pair.id], expected.detach(), atol=1e-3, rtol=1e-5)
 
 

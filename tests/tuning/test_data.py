@@ -7,7 +7,7 @@ import torch
 
 from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
-from stages.tuning.data import Sample, answer_sample, batches, held_out, pack, pad, require_rows, split, text_sample
+from stages.tuning.data import Sample, answer_sample, batches, held_out, joined, pack, require_rows, split, text_sample
 
 CPU = torch.device("cpu")
 
@@ -35,15 +35,14 @@ def test_an_answer_follows_its_prompt_in_the_chat_form_and_ends_its_turn(tokeniz
 
 def test_only_the_answer_s_tokens_are_targets(tokenizer: Tokenizer) -> None:
     short, long = (answer_sample(tokenizer, "r", "Who won?", text, 200) for text in ("Nobody.", "The home side did, by a wide margin."))
-    padded = pad([short, long], CPU)
-    for row, sample in enumerate((short, long)):
-        n, tokens = len(sample.tokens), padded.tokens[row].tolist()
-        assert tokens == [*sample.tokens, *[0] * (len(long.tokens) - n)]
-        targets = padded.targets[row].tolist()
-        assert targets[: sample.start - 1] == [-1] * (sample.start - 1)
-        assert targets[sample.start - 1 : n - 1] == list(sample.tokens[sample.start :])  # each is asked for one position before it stands
-        assert targets[n - 1 :] == [-1] * (len(long.tokens) - n + 1)
-        assert targets[n - 2] == marker(tokenizer, "<|im_end|>")
+    batch = joined([short, long], CPU)
+    assert batch.tokens.tolist() == [[*short.tokens, *long.tokens]]
+    assert batch.owners.tolist() == [[0] * len(short.tokens) + [1] * len(long.tokens)]
+    for targets, sample in zip(batch.targets[0].split([len(short.tokens), len(long.tokens)]), (short, long), strict=True):
+        assert targets[: sample.start - 1].tolist() == [-1] * (sample.start - 1)
+        assert targets[sample.start - 1 : -1].tolist() == list(sample.tokens[sample.start :])  # each is asked for one position before it stands
+        assert targets[-1] == -1
+        assert targets[-2] == marker(tokenizer, "<|im_end|>")
 
 
 def test_a_long_answer_is_cut_and_says_so(tokenizer: Tokenizer) -> None:
@@ -69,7 +68,7 @@ def test_plain_text_is_learnt_without_chat_form_from_its_second_token(tokenizer:
     assert list(sample.tokens[:-1]) == tokenizer.tokens("Taxes are too high.", special=False)
     assert sample.tokens[-1] in tokenizer.ending
     assert sample.start == 1
-    assert pad([sample], CPU).targets[0].tolist() == [*sample.tokens[1:], -1]
+    assert joined([sample], CPU).targets[0].tolist() == [*sample.tokens[1:], -1]
 
 
 def test_markers_in_plain_text_do_not_become_special_tokens(tokenizer: Tokenizer) -> None:
@@ -77,9 +76,11 @@ def test_markers_in_plain_text_do_not_become_special_tokens(tokenizer: Tokenizer
 
 
 def test_targets_of_an_example_by_hand() -> None:
-    padded = pad([Sample("a", (5, 6, 7), 1, False), Sample("b", (8, 9, 4, 3, 2), 3, False)], CPU)
-    assert padded.tokens.tolist() == [[5, 6, 7, 0, 0], [8, 9, 4, 3, 2]]
-    assert padded.targets.tolist() == [[6, 7, -1, -1, -1], [-1, -1, 3, 2, -1]]
+    batch = joined([Sample("a", (5, 6, 7), 1, False), Sample("b", (8, 9, 4, 3, 2), 3, False)], CPU)
+    assert batch.tokens.tolist() == [[5, 6, 7, 8, 9, 4, 3, 2]]
+    assert batch.targets.tolist() == [[6, 7, -1, -1, -1, 3, 2, -1]]
+    assert batch.owners.tolist() == [[0, 0, 0, 1, 1, 1, 1, 1]]
+    assert batch.texts.positions.tolist() == [[0, 1, 2, 0, 1, 2, 3, 4]]
 
 
 def test_about_the_share_is_held_out() -> None:
@@ -137,13 +138,11 @@ def test_packing_keeps_every_token_and_fits() -> None:
 def test_the_first_token_of_a_packed_text_is_no_target() -> None:
     (sample,) = pack(texts(3, 2), 8)
     assert sample.tokens == (0, 1, 2, 100, 101) and list(sample.targets) == [1, 2, 4]
-    padded = pad([sample, Sample("z", (7, 8, 9, 6, 5, 4), 2, False)], CPU)
-    assert padded.targets.tolist() == [[1, 2, -1, 101, -1, -1], [-1, 9, 6, 5, 4, -1]]
-    assert padded.positions is not None and padded.mask is not None
-    assert padded.positions.tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]]
-    sees = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
-    assert padded.mask[0, :5, :5].int().tolist() == sees
-    assert torch.equal(padded.mask[1], torch.ones(6, 6, dtype=torch.bool).tril())
+    batch = joined([sample, Sample("z", (7, 8, 9, 6, 5, 4), 2, False)], CPU)
+    assert batch.targets.tolist() == [[1, 2, -1, 101, -1, -1, 9, 6, 5, 4, -1]]
+    assert batch.owners.tolist() == [[0] * 5 + [1] * 6]
+    assert batch.texts.positions.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2, 3, 4, 5]]
+    assert (batch.texts.count, batch.texts.longest) == (3, 6)
 
 
 def test_splitting_that_leaves_nothing_is_refused() -> None:

@@ -13,7 +13,7 @@ from torchtune.modules import TransformerDecoder
 
 from stages.errors import InputError
 from stages.tuning.architecture import Lora
-from stages.tuning.data import Sample, pad
+from stages.tuning.data import Sample, joined
 from stages.tuning.loop import Run, Schedule, Tuning, pick_device, precision, rate_factor, train
 from stages.tuning.losses import token_log_probabilities
 
@@ -42,7 +42,7 @@ class Objective:
         self.seen.append(list(indices))
         self.modes.append(self.model.training)
         for i in indices:
-            values, _ = token_log_probabilities(self.model, pad([self.samples[i]], CPU))
+            values, _ = token_log_probabilities(self.model, joined([self.samples[i]], CPU))
             factor = math.nan if len(self.seen) == self.poison else 1.0
             yield -values.mean() / len(indices) * factor, {"share": 1 / len(indices)}
 
@@ -165,7 +165,7 @@ def test_the_log_has_a_line_a_step_with_all_figures(tiny: Callable[..., Any], tm
 def test_the_logged_loss_is_that_of_the_whole_batch(tiny: Callable[..., Any], tmp_path: Path) -> None:
     run = start(tiny, tmp_path)
     with torch.no_grad():
-        expected = [-token_log_probabilities(run.model, pad([sample], CPU))[0].mean().item() for sample in SAMPLES]
+        expected = [-token_log_probabilities(run.model, joined([sample], CPU))[0].mean().item() for sample in SAMPLES]
     objective = Objective(run.model)
     train(run, objective, TUNING, schedule(steps=1))
     assert log(run)[0]["loss"] == pytest.approx(sum(expected[i] for i in objective.seen[0]) / 4, rel=1e-5)

@@ -7,7 +7,7 @@ import torch
 from torchtune.modules import TransformerDecoder
 
 from stages.tuning import losses
-from stages.tuning.data import Padded, Sample, pack, pad
+from stages.tuning.data import Sample, joined, pack
 from stages.tuning.losses import chunk_size, preference_loss, sample_log_probabilities, token_log_probabilities
 
 CPU = torch.device("cpu")
@@ -18,9 +18,14 @@ def samples(*lengths: int, start: int = 3) -> list[Sample]:
     return [Sample(str(i), tuple(torch.randint(300, (n,), generator=generator).tolist()), start, False) for i, n in enumerate(lengths)]
 
 
-def plain(model: TransformerDecoder, batch: Padded) -> torch.Tensor:
-    logs = model(batch.tokens).log_softmax(-1)  # [b, s, v]
-    return logs.gather(2, batch.targets.clamp(min=0)[..., None])[..., 0][batch.targets >= 0]
+def plain(model: TransformerDecoder, found: list[Sample]) -> torch.Tensor:
+    """The same from all logits of each text alone."""
+    values = []
+    for sample in found:
+        tokens = torch.tensor([sample.tokens])
+        logs = model(tokens).float().log_softmax(dim=-1)[0, :-1].gather(1, tokens[0, 1:, None])[:, 0]
+        values.append(logs[sample.start - 1 :])
+    return torch.cat(values)
 
 
 def gradients(model: TransformerDecoder, values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -33,10 +38,11 @@ def gradients(model: TransformerDecoder, values: torch.Tensor) -> dict[str, torc
 def test_values_and_gradients_equal_those_of_all_logits(tiny: Callable[..., Any], tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "LOGITS", 300 * 80)
     _, model = tiny(tied=tied)
-    batch = pad(samples(90, 40, 70), CPU)
+    texts = samples(90, 40, 70)
+    batch = joined(texts, CPU)
     assert (batch.targets >= 0).sum() == 87 + 37 + 67 > 2 * chunk_size(300, "cpu")  # more than two chunks, the last one not full
     values, _ = token_log_probabilities(model, batch)
-    expected = plain(model, batch)
+    expected = plain(model, texts)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
     found, wanted = gradients(model, values), gradients(model, expected)
     assert found.keys() == wanted.keys() and all("lora_" in name for name in found) and len(found) == 2 * 7 * 2
@@ -47,25 +53,25 @@ def test_values_and_gradients_equal_those_of_all_logits(tiny: Callable[..., Any]
 
 def test_each_value_belongs_to_its_sample(tiny: Callable[..., Any]) -> None:
     _, model = tiny()
-    batch = pad(samples(9, 4, 6), CPU)
-    values, owner = token_log_probabilities(model, batch)
+    texts = samples(9, 4, 6)
+    values, owner = token_log_probabilities(model, joined(texts, CPU))
     assert owner.tolist() == [0] * 6 + [1] * 1 + [2] * 3
-    torch.testing.assert_close(sample_log_probabilities(model, batch), torch.stack([values[owner == i].sum() for i in range(3)]))
+    torch.testing.assert_close(sample_log_probabilities(model, texts, CPU), torch.stack([values[owner == i].sum() for i in range(3)]))
 
 
-def test_padding_does_not_change_log_probabilities(tiny: Callable[..., Any]) -> None:
+def test_other_samples_do_not_change_log_probabilities(tiny: Callable[..., Any]) -> None:
     _, model = tiny()
     found = samples(9, 25, 13)
-    alone = torch.cat([sample_log_probabilities(model, pad([sample], CPU)) for sample in found])
-    torch.testing.assert_close(sample_log_probabilities(model, pad(found, CPU)), alone, atol=1e-4, rtol=1e-5)
+    alone = torch.cat([sample_log_probabilities(model, [sample], CPU) for sample in found])
+    torch.testing.assert_close(sample_log_probabilities(model, found, CPU), alone, atol=1e-4, rtol=1e-5)
 
 
 def test_the_prompt_is_read_but_not_scored(tiny: Callable[..., Any]) -> None:
     _, model = tiny()
     (sample,) = samples(10, start=6)
     other = Sample("0", (299 - sample.tokens[0], *sample.tokens[1:]), 6, False)
-    values, _ = token_log_probabilities(model, pad([sample], CPU))
-    others, _ = token_log_probabilities(model, pad([other], CPU))
+    values, _ = token_log_probabilities(model, joined([sample], CPU))
+    others, _ = token_log_probabilities(model, joined([other], CPU))
     assert len(values) == 4
     assert not torch.allclose(values, others, atol=1e-4)
 
@@ -114,10 +120,10 @@ def test_a_larger_vocabulary_has_fewer_tokens_at_once() -> None:
 
 def test_no_gradient_is_computed_where_none_is_asked_for(tiny: Callable[..., Any]) -> None:
     _, model = tiny()
-    batch = pad(samples(9, 4), CPU)
+    texts = samples(9, 4)
     with torch.no_grad():
-        values, _ = token_log_probabilities(model, batch)
-    torch.testing.assert_close(values, plain(model, batch).detach(), atol=1e-5, rtol=1e-5)
+        values, _ = token_log_probabilities(model, joined(texts, CPU))
+    torch.testing.assert_close(values, plain(model, texts).detach(), atol=1e-5, rtol=1e-5)
     assert not values.requires_grad
 
 
@@ -126,8 +132,8 @@ def test_packed_texts_are_evaluated_as_if_each_stood_alone(tiny: Callable[..., A
     texts = samples(9, 25, 13, 6, start=1)
     packed = pack(texts, 40)
     assert sorted(len(sample.tokens) for sample in packed) == [15, 38]  # 25 + 13 and 9 + 6
-    values, _ = token_log_probabilities(model, pad(packed, CPU))
-    alone, _ = token_log_probabilities(model, pad(texts, CPU))
+    values, _ = token_log_probabilities(model, joined(packed, CPU))
+    alone, _ = token_log_probabilities(model, joined(texts, CPU))
     torch.testing.assert_close(values.sort().values, alone.sort().values, atol=1e-4, rtol=1e-5)
     found, wanted = gradients_of_sum(model, values), gradients_of_sum(model, alone)
     for name, gradient in wanted.items():
