@@ -45,7 +45,7 @@ def test_the_weights_of_an_8_billion_model_take_their_bytes() -> None:
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_estimate_of_activations_is_near_what_autograd_keeps(precision: str, checkpointing: bool) -> None:
     sizes = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64}
-    architecture = LLAMA_3_8B.model_copy(update=sizes)
+    architecture = Architecture.model_validate({name: value for name, value in LLAMA_3_8B if name != "head_dim"} | sizes)
     model = build(architecture, LORA)
     model.to_empty(device="cpu")
     for name, parameter in model.named_parameters():
