@@ -98,7 +98,9 @@ def shard(model: TransformerDecoder, device: torch.device) -> None:
 
 def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
     """:func:`stages.tuning.architecture.hidden_states` of a model that may be sharded."""
-    return torch.as_tensor(model.hidden_states(tokens, mask, positions) if isinstance(model, FSDPModule) else hidden_states(model, tokens, mask, positions))
+    if isinstance(model, FSDPModule):
+        return torch.as_tensor(model.hidden_states(tokens, mask, positions))  # type: ignore[attr-defined]  # shard adds it
+    return hidden_states(model, tokens, mask, positions)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -134,7 +134,7 @@ def _gradients(run: Run, objective: Objective, indices: Sequence[int], tuning: T
     sums: dict[str, torch.Tensor | float] = {}
     with precision(run.device, tuning.precision):
         for loss, shares in objective.parts(indices):
-            (loss * distributed.size()).backward()  # because FSDP takes the mean over the processes
+            (loss * distributed.size()).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it; FSDP takes the mean over the processes
             for name, share in {"loss": loss.detach(), **shares}.items():
                 sums[name] = sums.get(name, 0.0) + share
     found = distributed.add_up(torch.stack([torch.as_tensor(value, dtype=torch.float64, device=run.device) for value in sums.values()]))

@@ -15,7 +15,7 @@ LOGITS = 128 * 49152  # that exist at once: 25 MB in float32, however long the s
 
 def chunk_size(vocabulary: int, device: str) -> int:
     """How many tokens have logits at once; a GPU is only filled by more of them."""
-    return max(16, LOGITS * (16 if device == "cuda" else 1) // vocabulary)
+    return max(16, LOGITS * (4 if device == "cuda" else 1) // vocabulary)
 
 
 def logits_at_once(vocabulary: int, device: str) -> int:

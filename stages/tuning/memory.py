@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import psutil
 import torch
@@ -19,6 +20,8 @@ GIB = 2**30
 KEPT = {"bf16": (22, 8), "fp32": (34, 16)}
 OPTIMIZER = 16  # bytes for each trained weight: itself, its gradient, two moments
 NF4 = 0.53  # bytes a weight, with its scales
+
+Change: TypeAlias = tuple[str, dict[str, int | bool]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,11 @@ class Demand:
 
     def smaller(self) -> Iterator[tuple[str, "Demand"]]:
         """Settings that need less, the least costly first: each alone, then all together."""
-        sizes = []
+        sizes: list[int] = []
         while (size := (sizes[-1] if sizes else self.runtime.micro_batch) // 2) >= 1:
             sizes.append(size)
-        micro = [(f"runtime.micro_batch={size}", {"micro_batch": size}) for size in sizes]
-        checkpointing = [] if self.runtime.activation_checkpointing else [("runtime.activation_checkpointing=true", {"activation_checkpointing": True})]
+        micro: list[Change] = [(f"runtime.micro_batch={size}", {"micro_batch": size}) for size in sizes]
+        checkpointing: list[Change] = [] if self.runtime.activation_checkpointing else [("runtime.activation_checkpointing=true", {"activation_checkpointing": True})]
         for text, change in [*micro, *checkpointing]:
             yield text, self._with(change)
         four_bit = self.device == "cuda" and self.tuning.base_precision == "full"
