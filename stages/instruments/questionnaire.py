@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pydantic
@@ -89,10 +89,34 @@ class Answers(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
-    values: NDArray[np.float64]
-    "[items, wordings], -1..1: strongly disagree to strongly agree"
+    chances: NDArray[np.float64]
+    "[items, wordings, 2, 4], probability of each answer from strongly disagree to strongly agree, with the options in that order and reversed"
     mass: NDArray[np.float64]
     "[items, wordings], 0..1: probability that the model gave any of the options"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """[items, wordings], -1..1: strongly disagree to strongly agree, averaged over both orders."""
+        values: NDArray[np.float64] = self.chances.mean(axis=2) @ VALUES
+        return values
+
+
+class HasText(Protocol):
+    """A statement."""
+
+    @property
+    def text(self) -> str:
+        """As it is put to a model."""
+        ...
+
+
+class Asked(Protocol):
+    """Whatever has statements to put: a :class:`Questionnaire`, or the statements of an instrument with a scoring key of its own."""
+
+    @property
+    def items(self) -> Sequence[HasText]:
+        """The statements in their order."""
+        ...
 
 
 def load(path: Path) -> Questionnaire:
@@ -100,19 +124,20 @@ def load(path: Path) -> Questionnaire:
     return parse(Questionnaire, read_yaml(path), str(path))
 
 
-def ask(model: LanguageModel, questionnaire: Questionnaire, wordings: Sequence[Wording], done: Callable[[], None] = lambda: None) -> Answers:
-    """Put every item to ``model`` in each of ``wordings`` and both orders of the options."""
-    values, mass = [], []
-    for wording in wordings:
-        for reverse in (False, True):
+def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording], done: Callable[[], None] = lambda: None) -> Answers:
+    """Put every statement to ``model`` in each of ``wordings`` and both orders of the options."""
+    chances = np.empty((len(asked.items), len(wordings), 2, len(ANSWERS)))
+    mass = np.empty(chances.shape[:3])
+    for j, wording in enumerate(wordings):
+        for reverse in (0, 1):
             labels = ANSWERS[::-1] if reverse else ANSWERS
             options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=True))
-            prompts = [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in questionnaire.items]
+            prompts = [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
             choices = in_order(model.choose(prompts, LETTERS), len(prompts), done)
-            values.append([float(np.dot(choice.probabilities, VALUES[::-1] if reverse else VALUES)) for choice in choices])
-            mass.append([choice.mass for choice in choices])
-    shape = (len(wordings), 2, len(questionnaire.items))
-    return Answers(values=np.array(values).reshape(shape).mean(axis=1).T, mass=np.array(mass).reshape(shape).mean(axis=1).T)
+            given = np.array([choice.probabilities for choice in choices])
+            chances[:, j, reverse] = given[:, ::-1] if reverse else given
+            mass[:, j, reverse] = [choice.mass for choice in choices]
+    return Answers(chances=chances, mass=mass.mean(axis=2))
 
 
 def keyed(answers: NDArray[np.float64], questionnaire: Questionnaire, axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
