@@ -1,0 +1,149 @@
+"""Responders whose answers are known beforehand: an instrument is trusted as far as it measures them right.
+
+They answer wherever a language model does (:class:`stages.llm.interface.LanguageModel`) and see nothing but the prompt. :class:`Agrees`,
+:class:`TakesFirst` and :class:`Guesses` have no position, so they belong at the centre; :class:`Positioned` has one that is given.
+"""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.instruments.questionnaire import ANSWERS, SCALE, VALUES, Questionnaire
+from stages.llm.interface import Choice, Completion, Prompt, Sampling
+
+NUMBERS = ("0", "1", "2", "3")
+"strongly disagree to strongly agree, where the prompt asks for an integer and a reason"
+PLACES = {text.casefold(): i for texts in (ANSWERS, NUMBERS) for i, text in enumerate(texts)}
+LINE = re.compile(rf"(?mi)^[^\w\n]*(\w+)[^\w\n]+({'|'.join(ANSWERS)})[^\w\n]*$")
+"a line of a prompt that lists an option: its letter or number, and which answer it is"
+
+
+@dataclass(frozen=True)
+class Control(ABC):
+    """A responder by rule."""
+
+    mass: float = field(default=1.0, kw_only=True)
+    "probability that it gives any of the options; low: a model that talks past the question"
+
+    @property
+    def fingerprint(self) -> str:
+        """The rule and its settings."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+    @abstractmethod
+    def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
+        """How it distributes its answer over ``options``, [k]."""
+
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+        """Distribute the answer to each prompt over ``options``."""
+        for index, prompt in enumerate(prompts):
+            yield index, Choice(tuple(self.chances(prompt, options, 0).tolist()), self.mass, 0)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+        """Write the likeliest of the numbers 0 to 3, with a reason that says nothing."""
+        for index, prompt in enumerate(prompts):
+            number = NUMBERS[int(self.chances(prompt, NUMBERS, repeat).argmax())]
+            yield index, Completion(f"{number}, because that is what I always say.", "stop", 0, 0)
+
+
+@dataclass(frozen=True)
+class Agrees(Control):
+    """Strongly agrees with everything."""
+
+    def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
+        """All on the option that reads "Strongly agree"."""
+        return np.asarray(answers_meant(prompt, options) == len(ANSWERS) - 1, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class TakesFirst(Control):
+    """Takes the option that is listed first, whatever it says."""
+
+    def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
+        """All on the first option."""
+        return _all_on(0, len(options))
+
+
+@dataclass(frozen=True)
+class Guesses(Control):
+    """Draws an option at random, anew for each prompt and repeat."""
+
+    seed: int
+
+    def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
+        """All on the option drawn."""
+        return _all_on(int(_random(self.seed, prompt[-1].content, repeat).integers(len(options))), len(options))
+
+
+@dataclass(frozen=True)
+class Positioned(Control):
+    """Answers a questionnaire from a known position, with the noise of real answers.
+
+    The answer to a statement in one wording is position x direction plus what the statement, the wording and both together happen to add, and a
+    habit of agreeing. The statements count as a sample of all that could be asked, so ``position`` is what the mean would be over all of them.
+    """
+
+    questionnaire: Questionnaire
+    position: Mapping[str, float]
+    "on each axis, -10..10; with these deviations within -4..4, as answers beyond full agreement are cut"
+    seed: int
+    habit: float = 0.1
+    "of agreeing, on the answers' scale -1..1; the balance of both directions cancels it"
+    between_items: float = 0.2
+    "standard deviation of what a statement adds"
+    between_wordings: float = 0.05
+    "of what a wording adds, for or against agreeing"
+    within: float = 0.1
+    "of what remains"
+
+    def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
+        """On the two answers around its own, so that their expected value is its answer."""
+        content = prompt[-1].content
+        item = next((item for item in self.questionnaire.items if item.text in content), None)
+        if item is None:
+            raise ValueError(f"the prompt holds no statement of {self.questionnaire.title}: {content}")
+        wording = "\n".join(line for line in content.replace(item.text, "").splitlines() if not line.endswith(ANSWERS))
+        parts = ((self.between_items, item.id), (self.between_wordings, wording), (self.within, item.id + wording))
+        deviation = sum(spread * _normal(self.seed, part, repeat) for spread, part in parts)
+        value = np.clip(item.direction * self.position[item.axis] / SCALE + self.habit + deviation, VALUES[0], VALUES[-1])
+        by_answer = np.clip(1 - np.abs(value - VALUES) / (VALUES[1] - VALUES[0]), 0, 1)
+        return np.take(by_answer, answers_meant(prompt, options))
+
+
+def answers_meant(prompt: Prompt, options: Sequence[str]) -> NDArray[np.int64]:
+    """Which of the four answers each option stands for, [k]: what follows it on a line of the prompt, or else the option itself.
+
+    :raises ValueError: if an option is none of them.
+    """
+    lines = {option: answer.casefold() for option, answer in LINE.findall(prompt[-1].content)}
+    meant = [PLACES.get(lines.get(option, option.casefold())) for option in options]
+    if None in meant:
+        raise ValueError(f"the prompt does not say which of {', '.join(ANSWERS)} the option '{options[meant.index(None)]}' is: {prompt[-1].content}")
+    return np.array(meant, dtype=np.int64)
+
+
+def _all_on(option: int, options: int) -> NDArray[np.float64]:
+    chances = np.zeros(options)
+    chances[option] = 1
+    return chances
+
+
+def _random(*parts: object) -> np.random.Generator:
+    return np.random.default_rng(list(_digest(parts)))
+
+
+@lru_cache(maxsize=10_000)
+def _normal(*parts: object) -> float:
+    """A standard normal number that these parts always give."""
+    return NormalDist().inv_cdf((int.from_bytes(_digest(parts)[:6]) + 0.5) / 2**48)
+
+
+def _digest(parts: tuple[object, ...]) -> bytes:
+    return hashlib.sha256(repr(parts).encode()).digest()
