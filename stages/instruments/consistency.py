@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.instruments.questionnaire import VALUES, Answers, Questionnaire
+from stages.instruments.questionnaire import Answers, spaced
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
 from stages.statistics.reliability import split_half
@@ -38,26 +38,23 @@ def flips(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def order_effect(chances: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far each answer depends on the order of the options, [items, wordings]: 0 not at all, 1 for a model that picks by place alone.
 
-    Half the distance between the answers in both orders; ``chances`` [items, wordings, 2, 4].
+    Half the distance between the answers in both orders; ``chances`` [items, wordings, 2, k].
     """
-    values = chances @ VALUES
+    values = chances @ spaced(chances.shape[-1])
     distances: NDArray[np.float64] = np.abs(values[:, :, 0] - values[:, :, 1])
     return distances / 2
 
 
-def pairs(questionnaire: Questionnaire) -> NDArray[np.int64]:
-    """Rows of the statements that state a position and its opposite, [pairs, 2]."""
-    place = {item.id: i for i, item in enumerate(questionnaire.items)}
-    return np.array([(place[item.negates], i) for i, item in enumerate(questionnaire.items) if item.negates], dtype=np.int64).reshape(-1, 2)
+def acquiescence(values: NDArray[np.float64], opposites: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean answer to a position and its opposite, [pairs, wordings], -1..1: 0 if they are consistent, 1 if both are strongly agreed with.
 
-
-def acquiescence(values: NDArray[np.float64], questionnaire: Questionnaire) -> NDArray[np.float64]:
-    """The mean answer to a position and its opposite, [pairs, wordings], -1..1: 0 if they are consistent, 1 if both are strongly agreed with."""
-    found: NDArray[np.float64] = values[pairs(questionnaire)].mean(axis=1)
+    ``opposites`` [pairs, 2]: rows of ``values`` [items, wordings].
+    """
+    found: NDArray[np.float64] = values[opposites].mean(axis=1)
     return found
 
 
-def figures(answers: Answers, questionnaire: Questionnaire, seed: int) -> Figures:
+def figures(answers: Answers, opposites: NDArray[np.int64], seed: int) -> dict[str, Figures | float]:
     """The consistency of one model's answers; measures that are undefined are left out.
 
     ``flip_rate`` with its interval over statements and ``flipped``, the share of statements that flip in any wording; ``order_effect``;
@@ -69,10 +66,9 @@ def figures(answers: Answers, questionnaire: Questionnaire, seed: int) -> Figure
     if values.shape[1] > 1:
         by_item = flips(values)
         found |= {"flip_rate": _over_rows(by_item[:, None], seed).figures(), "flipped": float((by_item > 0).mean())}
-    both = pairs(questionnaire)
-    if len(both):
-        taken = sides(values)[both]  # [pairs, 2, wordings]
-        found["acquiescence"] = _over_rows(acquiescence(values, questionnaire), seed).figures()
+    if len(opposites):
+        taken = sides(values)[opposites]  # [pairs, 2, wordings]
+        found["acquiescence"] = _over_rows(acquiescence(values, opposites), seed).figures()
         found |= {"both_agreed": float((taken > 0).all(axis=1).mean()), "both_rejected": float((taken < 0).all(axis=1).mean())}
     reliability = split_half(values, seed)
     return found if isinstance(reliability, Undefined) else {**found, "reliability": reliability}

@@ -15,14 +15,11 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.instruments.questionnaire import ANSWERS, SCALE, VALUES, Questionnaire
+from stages.instruments.questionnaire import ANSWERS, SCALE, Questionnaire, spaced
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
 
-NUMBERS = ("0", "1", "2", "3")
+NUMBERS = ("0", "1", "2", "3", "4")
 "strongly disagree to strongly agree, where the prompt asks for an integer and a reason"
-PLACES = {text.casefold(): i for texts in (ANSWERS, NUMBERS) for i, text in enumerate(texts)}
-LINE = re.compile(rf"(?mi)^[^\w\n]*(\w+)[^\w\n]+({'|'.join(ANSWERS)})[^\w\n]*$")
-"a line of a prompt that lists an option: its letter or number, and which answer it is"
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,8 @@ class Control(ABC):
 
     mass: float = field(default=1.0, kw_only=True)
     "probability that it gives any of the options; low: a model that talks past the question"
+    options: tuple[str, ...] = field(default=ANSWERS, kw_only=True)
+    "of the instrument, from strongly disagree to strongly agree"
 
     @property
     def fingerprint(self) -> str:
@@ -47,19 +46,19 @@ class Control(ABC):
             yield index, Choice(tuple(self.chances(prompt, options, 0).tolist()), self.mass, 0)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
-        """Write the likeliest of the numbers 0 to 3, with a reason that says nothing."""
+        """Write the likeliest of the numbers from 0 on, with a reason that says nothing."""
         for index, prompt in enumerate(prompts):
-            number = NUMBERS[int(self.chances(prompt, NUMBERS, repeat).argmax())]
+            number = int(self.chances(prompt, NUMBERS[: len(self.options)], repeat).argmax())
             yield index, Completion(f"{number}, because that is what I always say.", "stop", 0, 0)
 
 
 @dataclass(frozen=True)
 class Agrees(Control):
-    """Strongly agrees with everything."""
+    """Takes the option that agrees most, whatever the statement says."""
 
     def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
-        """All on the option that reads "Strongly agree"."""
-        return np.asarray(answers_meant(prompt, options) == len(ANSWERS) - 1, dtype=np.float64)
+        """All on the option that agrees most."""
+        return np.asarray(answers_meant(prompt, options, self.options) == len(self.options) - 1, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -109,24 +108,38 @@ class Positioned(Control):
         item = next((item for item in self.questionnaire.items if item.text in content), None)
         if item is None:
             raise ValueError(f"the prompt holds no statement of {self.questionnaire.title}: {content}")
-        wording = "\n".join(line for line in content.replace(item.text, "").splitlines() if not line.endswith(ANSWERS))
+        wording = "\n".join(line for line in content.replace(item.text, "").splitlines() if not line.endswith(self.options))
         parts = ((self.between_items, item.id), (self.between_wordings, wording), (self.within, item.id + wording))
         deviation = sum(spread * _normal(self.seed, part, repeat) for spread, part in parts)
-        value = np.clip(item.direction * self.position[item.axis] / SCALE + self.habit + deviation, VALUES[0], VALUES[-1])
-        by_answer = np.clip(1 - np.abs(value - VALUES) / (VALUES[1] - VALUES[0]), 0, 1)
-        return np.take(by_answer, answers_meant(prompt, options))
+        steps = spaced(len(self.options))
+        value = np.clip(item.direction * self.position[item.axis] / SCALE + self.habit + deviation, steps[0], steps[-1])
+        by_answer = np.clip(1 - np.abs(value - steps) / (steps[1] - steps[0]), 0, 1)
+        return np.take(by_answer, answers_meant(prompt, options, self.options))
 
 
-def answers_meant(prompt: Prompt, options: Sequence[str]) -> NDArray[np.int64]:
-    """Which of the four answers each option stands for, [k]: what follows it on a line of the prompt, or else the option itself.
+def without_position(options: tuple[str, ...], seed: int) -> dict[str, Control]:
+    """The responders that belong at the centre, by name, for an instrument with these ``options``."""
+    return {"agrees": Agrees(options=options), "takes_first": TakesFirst(options=options), "guesses": Guesses(seed, options=options)}
+
+
+def answers_meant(prompt: Prompt, options: Sequence[str], answers: tuple[str, ...] = ANSWERS) -> NDArray[np.int64]:
+    """Which of ``answers`` each option stands for, [k]: what follows it on a line of the prompt, or else the option itself.
 
     :raises ValueError: if an option is none of them.
     """
-    lines = {option: answer.casefold() for option, answer in LINE.findall(prompt[-1].content)}
-    meant = [PLACES.get(lines.get(option, option.casefold())) for option in options]
+    places, line = _reading(answers)
+    lines = {option: answer.casefold() for option, answer in line.findall(prompt[-1].content)}
+    meant = [places.get(lines.get(option, option.casefold())) for option in options]
     if None in meant:
-        raise ValueError(f"the prompt does not say which of {', '.join(ANSWERS)} the option '{options[meant.index(None)]}' is: {prompt[-1].content}")
+        raise ValueError(f"the prompt does not say which of {', '.join(answers)} the option '{options[meant.index(None)]}' is: {prompt[-1].content}")
     return np.array(meant, dtype=np.int64)
+
+
+@lru_cache
+def _reading(answers: tuple[str, ...]) -> tuple[dict[str, int], re.Pattern[str]]:
+    """The place of each answer by its text and number, and the line of a prompt that lists one: its letter or number, and which answer it is."""
+    places = {text.casefold(): i for texts in (answers, NUMBERS[: len(answers)]) for i, text in enumerate(texts)}
+    return places, re.compile(rf"(?mi)^[^\w\n]*(\w+)[^\w\n]+({'|'.join(map(re.escape, answers))})[^\w\n]*$")
 
 
 def _all_on(option: int, options: int) -> NDArray[np.float64]:

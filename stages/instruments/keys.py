@@ -16,12 +16,14 @@ import pydantic
 from numpy.typing import NDArray
 
 from stages.errors import InputError
-from stages.instruments.questionnaire import SCALE, VALUES, Axis, Questionnaire
+from stages.instruments.questionnaire import ANSWERS, SCALE, Axis, Questionnaire, spaced
 from stages.params import Section, parse, read_yaml
 
 FOLDER = Path("prompts/instruments")
 FOUR_ANSWERS = ("SD", "D", "A", "SA")
 "strongly disagree, disagree, agree, strongly agree: the answers 0 to 3 of every instrument"
+FIVE_ANSWERS = ("SD", "D", "N", "A", "SA")
+"with a neutral answer between them"
 
 
 class Scale(Section):
@@ -48,6 +50,8 @@ class Key(Section):
     source: str
     answers: tuple[str, ...]
     "from disagreement to agreement"
+    options: tuple[str, ...] = ANSWERS
+    "the same as they are put to a model"
     multipliers: tuple[float, ...] = ()
     digits: int | None = None
     "decimals of a score; all if not given"
@@ -63,6 +67,8 @@ class Key(Section):
         missing = [answer for answer in FOUR_ANSWERS if answer not in self.answers]
         if missing:
             raise ValueError(f"answers: {', '.join(missing)} is missing")
+        if len(self.options) != len(self.answers):
+            raise ValueError(f"options: there are {len(self.options)}, and {len(self.answers)} answers")
         for name, scales in self.sets.items():
             if set(scales) != set(self.axes):
                 raise ValueError(f"sets.{name}: needs a scale for each of {', '.join(self.axes)}")
@@ -106,8 +112,9 @@ class Key(Section):
     def keyed(self, chances: NDArray[np.float64], weights: str, axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """What each answer says of an axis' score, [items of the axis, wordings], and the items' directions.
 
-        Like :func:`stages.instruments.questionnaire.keyed`: the mean is the axis' score (not rounded), and the directions are the strata of its
-        bootstrap. ``chances`` [items, wordings, answers] must hold an answer to every item.
+        The mean is the axis' score (not rounded), and the directions are the strata of its bootstrap: half of the items of our own compass are keyed either
+        way, and each resample keeps that balance, so that a habit of agreeing cancels. ``chances`` [items, wordings, answers]; an answer that is missing (NaN)
+        is missing among the values, and counts as the mean of the others.
         """
         points, scale = self.points(weights, axis), self.sets[weights][axis]
         rows = np.flatnonzero(points.any(axis=1))
@@ -124,14 +131,6 @@ class Statement:
     text: str
 
 
-@dataclass(frozen=True)
-class Statements:
-    """A keyed instrument's statements, to be put to a model by :func:`stages.instruments.questionnaire.ask`."""
-
-    key: Key
-    items: tuple[Statement, ...]
-
-
 def implied(questionnaire: Questionnaire) -> Key:
     """The key of a questionnaire of our own form: ten times the mean, over the answered items of an axis, of answer x direction."""
     entries = [Entry(id=item.id, points={"own": {item.axis: float(item.direction)}}) for item in questionnaire.items]
@@ -139,8 +138,9 @@ def implied(questionnaire: Questionnaire) -> Key:
         name=questionnaire.name,
         title=questionnaire.title,
         source=questionnaire.description,
-        answers=FOUR_ANSWERS,
-        multipliers=tuple(VALUES.tolist()),
+        answers=FOUR_ANSWERS if len(questionnaire.options) == len(FOUR_ANSWERS) else FIVE_ANSWERS,
+        options=questionnaire.options,
+        multipliers=tuple(spaced(len(questionnaire.options)).tolist()),
         axes=questionnaire.axes,
         sets={"own": {axis: Scale(offset=0.0, factor=SCALE, divisor="answered") for axis in questionnaire.axes}},
         items=tuple(entries),
@@ -161,7 +161,7 @@ def load(instrument: str, folder: Path = FOLDER) -> Key:
     return parse(Key, content, str(file)) if "sets" in content else implied(parse(Questionnaire, content, str(file)))
 
 
-def statements(key: Key, file: Path) -> Statements:
+def statements(key: Key, file: Path) -> tuple[Statement, ...]:
     """The user's own copy of an instrument's statements: UTF-8, one a line, in the order of the key; blank lines are ignored.
 
     :raises InputError: if the file is missing, is no text, or has another number of statements.
@@ -174,7 +174,7 @@ def statements(key: Key, file: Path) -> Statements:
         raise InputError(f"{file}: is not UTF-8 text: {error}. Save it as UTF-8.") from error
     if len(texts) != len(key.items):
         raise InputError(f"{file}: has {len(texts)} statements, and {key.title} has {len(key.items)}. Put one a line, in the instrument's order.")
-    return Statements(key, tuple(Statement(item.id, text) for item, text in zip(key.items, texts, strict=True)))
+    return tuple(Statement(item.id, text) for item, text in zip(key.items, texts, strict=True))
 
 
 @cache

@@ -1,12 +1,13 @@
-"""Questionnaires of statements: put to a model in several wordings and both orders of the options, and scored on axes.
+"""Questionnaires of statements, and how they are put to a model: in several wordings and both orders of the options.
 
-A model's answer to a statement is the expected value of the four options strongly disagree, disagree, agree, strongly agree at -1, -1/3, 1/3, 1,
-read from their probabilities and averaged over both orders, so that a habit of picking the first letter cancels. An axis' score is ten times the
-mean over its items of answer x direction: -10..10. Half of each axis' items are keyed either way, so a habit of agreeing cancels too.
+A model's answer to a statement is the expected value of its options, evenly spaced from -1 (strongly disagree) to 1 (strongly agree), read from their
+probabilities and averaged over both orders, so that a habit of picking the first letter cancels. How answers become scores is the matter of
+:mod:`stages.instruments.keys`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Literal, Protocol
@@ -15,12 +16,12 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from stages.llm.interface import LanguageModel, Message, in_order
+from stages.llm.interface import LanguageModel, Message, Prompt
+from stages.llm.orders import both_ways, choose_in_orders
 from stages.params import Section, parse, read_yaml
 
 ANSWERS = ("Strongly disagree", "Disagree", "Agree", "Strongly agree")
-VALUES = np.array([-1.0, -1 / 3, 1 / 3, 1.0])
-LETTERS = ("A", "B", "C", "D")
+LETTERS = ("A", "B", "C", "D", "E")
 SCALE = 10.0
 
 
@@ -53,6 +54,12 @@ class Wording(Section):
     text: str
 
 
+class Wordings(Section):
+    """A file of wordings."""
+
+    wordings: tuple[Wording, ...]
+
+
 class Questionnaire(Section):
     """One instrument file."""
 
@@ -60,8 +67,11 @@ class Questionnaire(Section):
     title: str
     description: str
     axes: dict[str, Axis]
+    options: tuple[str, ...] = pydantic.Field(default=ANSWERS, min_length=4, max_length=5)
+    "four answers from strongly disagree to strongly agree, or five with a neutral one in the middle"
     items: tuple[Item, ...]
-    wordings: tuple[Wording, ...]
+    wordings: tuple[Wording, ...] = ()
+    "of its own; without any, it is asked in those of wordings.yaml"
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Questionnaire":
@@ -83,22 +93,32 @@ class Questionnaire(Section):
         """+1 or -1 for each item, [items]."""
         return np.array([item.direction for item in self.items])
 
+    def opposites(self) -> NDArray[np.int64]:
+        """Rows of the statements that state a position and its opposite, [pairs, 2]."""
+        place = {item.id: i for i, item in enumerate(self.items)}
+        return np.array([(place[item.negates], i) for i, item in enumerate(self.items) if item.negates], dtype=np.int64).reshape(-1, 2)
 
-class Answers(pydantic.BaseModel):
+
+@dataclass(frozen=True)
+class Answers:
     """A model's answers to all items in several wordings."""
 
-    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, frozen=True)
-
     chances: NDArray[np.float64]
-    "[items, wordings, 2, 4], probability of each answer from strongly disagree to strongly agree, with the options in that order and reversed"
+    "[items, wordings, 2, k], probability of each answer from strongly disagree to strongly agree, with the options in that order and reversed"
     mass: NDArray[np.float64]
     "[items, wordings], 0..1: probability that the model gave any of the options"
 
     @property
+    def mean_chances(self) -> NDArray[np.float64]:
+        """[items, wordings, k]: averaged over both orders."""
+        found: NDArray[np.float64] = self.chances.mean(axis=2)
+        return found
+
+    @property
     def values(self) -> NDArray[np.float64]:
         """[items, wordings], -1..1: strongly disagree to strongly agree, averaged over both orders."""
-        values: NDArray[np.float64] = self.chances.mean(axis=2) @ VALUES
-        return values
+        found: NDArray[np.float64] = self.mean_chances @ spaced(self.chances.shape[-1])
+        return found
 
 
 class HasText(Protocol):
@@ -111,11 +131,16 @@ class HasText(Protocol):
 
 
 class Asked(Protocol):
-    """Whatever has statements to put: a :class:`Questionnaire`, or the statements of an instrument with a scoring key of its own."""
+    """Whatever has statements to put and options to answer them with."""
 
     @property
     def items(self) -> Sequence[HasText]:
         """The statements in their order."""
+        ...
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """From strongly disagree to strongly agree."""
         ...
 
 
@@ -124,27 +149,25 @@ def load(path: Path) -> Questionnaire:
     return parse(Questionnaire, read_yaml(path), str(path))
 
 
-def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording], done: Callable[[], None] = lambda: None) -> Answers:
-    """Put every statement to ``model`` in each of ``wordings`` and both orders of the options."""
-    chances = np.empty((len(asked.items), len(wordings), 2, len(ANSWERS)))
-    mass = np.empty(chances.shape[:3])
-    for j, wording in enumerate(wordings):
-        for reverse in (0, 1):
-            labels = ANSWERS[::-1] if reverse else ANSWERS
-            options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=True))
-            prompts = [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
-            choices = in_order(model.choose(prompts, LETTERS), len(prompts), done)
-            given = np.array([choice.probabilities for choice in choices])
-            chances[:, j, reverse] = given[:, ::-1] if reverse else given
-            mass[:, j, reverse] = [choice.mass for choice in choices]
-    return Answers(chances=chances, mass=mass.mean(axis=2))
+def spaced(k: int) -> NDArray[np.float64]:
+    """What ``k`` options stand for, from -1 (strongly disagree) to 1 (strongly agree), [k]."""
+    return np.linspace(-1.0, 1.0, k)
 
 
-def keyed(answers: NDArray[np.float64], questionnaire: Questionnaire, axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """An axis' answers [items of the axis, wordings] turned so that high is the axis' high end and scaled to -10..10, and their directions.
+def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording]) -> Answers:
+    """Put every statement to ``model`` in each of ``wordings`` and both orders of the options.
 
-    The mean is the axis' score; the directions are the strata of its bootstrap.
+    The statements of one wording and order are asked together, so that what their prompts begin with is evaluated once.
     """
-    rows = questionnaire.items_of(axis)
-    directions = questionnaire.directions()[rows]
-    return SCALE * answers[rows] * directions[:, None], directions
+    chances, masses = [], []
+    for wording in wordings:
+
+        def prompts(labels: Sequence[str], wording: Wording = wording) -> list[Prompt]:
+            options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=False))
+            return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
+
+        k = len(asked.options)
+        by_order, mass = choose_in_orders(model, prompts, asked.options, both_ways(k), LETTERS[:k])
+        chances.append(by_order)
+        masses.append(mass.mean(axis=1))
+    return Answers(np.stack(chances, axis=1), np.stack(masses, axis=1))
