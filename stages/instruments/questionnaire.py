@@ -52,6 +52,9 @@ class Wording(Section):
 
     id: str
     text: str
+    answer: Literal["letter", "words"] = "letter"
+    """letter: options are listed as A), B), …, and the answer is a letter; words: the answer is an option itself. Small models do not tie letters to what they
+    stand for (Robinson et al. 2023, arXiv 2210.12353): they pick a letter by its place."""
 
 
 class Wordings(Section):
@@ -163,11 +166,12 @@ def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording]) -> Answ
     for wording in wordings:
 
         def prompts(labels: Sequence[str], wording: Wording = wording) -> list[Prompt]:
-            options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=False))
+            lines = [f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=False)] if wording.answer == "letter" else labels
+            options = "\n".join(lines)
             return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
 
         k = len(asked.options)
-        by_order, mass = choose_in_orders(model, prompts, asked.options, both_ways(k), LETTERS[:k])
+        by_order, mass = choose_in_orders(model, prompts, asked.options, both_ways(k), LETTERS[:k] if wording.answer == "letter" else ())
         chances.append(by_order)
         masses.append(mass.mean(axis=1))
     return Answers(np.stack(chances, axis=1), np.stack(masses, axis=1))

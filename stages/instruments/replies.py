@@ -60,7 +60,8 @@ class Replies:
     @property
     def answered(self) -> NDArray[np.bool_]:
         """[n, repeats]."""
-        return np.isfinite(self.chances).all(axis=2)
+        found: NDArray[np.bool_] = np.asarray(np.isfinite(self.chances).all(axis=2), dtype=np.bool_)
+        return found
 
     @property
     def values(self) -> NDArray[np.float64]:

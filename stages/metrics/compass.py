@@ -54,7 +54,7 @@ ANSWERS = pa.schema(
         "text": pa.string(),  # what was written; none in the forced arm
     }
 )
-Measures: TypeAlias = dict[str, Figures | float]
+Measures: TypeAlias = dict[str, Figures | float | str]
 
 
 class Params(Section):
@@ -96,7 +96,7 @@ def place(answers: Answers, instrument: Instrument, seed: int) -> dict[str, Esti
     return {axis: estimate(*instrument.keyed(answers.mean_chances, axis), seed) for axis in instrument.axes}
 
 
-def failures(found: Mapping[str, Figures | float], settings: Params) -> list[str]:
+def failures(found: Figures, settings: Params) -> list[str]:
     """The measures by which a model fails the limits of a placement; one that is undefined fails none."""
     tilt = found.get("acquiescence")
     failed = {
@@ -203,8 +203,7 @@ def main(base: Path, adapters: Path, target: Path, curve_table: Path, answers_ta
         origin |= {name: value + int(took[name]) for name, value in origin.items() if isinstance(value, int)}
     measured = {point: figures(answers, instrument, settings) for point, answers in given.items()}
     found: dict[str, Figures] = {
-        point.adapter: measured[point] | {arm: replies.figures(given[point].values, settings.min_valid, settings.seed) for arm, replies in written[point].items()}
-        for point in ends
+        point.adapter: measured[point] | {arm: replies.figures(given[point].values, settings.min_valid, settings.seed) for arm, replies in written[point].items()} for point in ends
     }
     results.write_metrics(target, found | {CONTROLS: control_figures(instrument, wordings, settings)})
     write_curve(curve_table, measured, instrument.axes)

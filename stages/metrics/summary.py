@@ -126,8 +126,8 @@ def most_per_token(moved: Mapping[str, Mapping[str, Estimate]]) -> dict[str, str
     return found
 
 
-def verdicts(measured: Measured, leanings: Sequence[str], datasets: Sequence[str], tokens: Mapping[str, int], settings: Params) -> dict[str, dict[str, Figures]]:
-    """The content of metrics/verdicts.json, with the separation also as it is summarised."""
+def verdicts(measured: Measured, leanings: Sequence[str], datasets: Sequence[str], tokens: Mapping[str, int], settings: Params) -> dict[str, Mapping[str, Figures | str]]:
+    """The content of metrics/verdicts.json."""
     names = [f"{leaning}-{dataset}" for leaning in leanings for dataset in datasets]
     both = datasets if {RIGHT, LEFT} <= set(leanings) else ()
     separation = {dataset: difference(measured, f"{RIGHT}-{dataset}", f"{LEFT}-{dataset}", settings) for dataset in both}
@@ -144,7 +144,7 @@ def verdicts(measured: Measured, leanings: Sequence[str], datasets: Sequence[str
         "shift": {adapter: _figures(found) for adapter, found in shift.items()},
         "neutrality": {adapter: _figures(difference(measured, adapter, None, settings)) for adapter in (BASE, *names)},
         "movement": {dataset: {"tokens": spent[dataset], **{name: rate.figures() for name, rate in moved[dataset].items()}} for dataset in both},
-        "most_per_token": dict(most_per_token(moved)),
+        "most_per_token": most_per_token(moved),
     }
 
 
@@ -152,9 +152,10 @@ def _figures(found: Mapping[str, Comparison]) -> Figures:
     return {name: comparison.figures() for name, comparison in found.items()}
 
 
-def brief(found: Figures) -> Figures:
-    """What the summary holds of a comparison."""
-    return {name: found[name] for name in ("value", "low", "high", "p")}
+def brief(found: Figures | str) -> Figures:
+    """What the summary holds of one dataset's comparisons."""
+    by_measure = found if isinstance(found, Mapping) else {}
+    return {name: {end: one[end] for end in ("value", "low", "high", "p")} for name, one in by_measure.items() if isinstance(one, Mapping)}
 
 
 def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, adapters: Path, target: Path, verdicts_target: Path) -> None:
@@ -170,17 +171,13 @@ def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, adapte
     agreement = json.loads(filtered.read_text(encoding="utf-8"))
     base = {name: float(np.nanmean(scores)) for name, (scores, _) in measured.matrices(BASE).items() if np.isfinite(scores).any()}
     summary: dict[str, Figures | float] = {
-        "separation": {dataset: {name: brief(one) for name, one in by_measure.items() if isinstance(one, Mapping)} for dataset, by_measure in _pairs(found["separation"])},
+        "separation": {dataset: brief(by_measure) for dataset, by_measure in found["separation"].items()},
         "most_per_token": found["most_per_token"],
         "base": base,
         "filter_kappa": {leaning: figures["weighted_kappa"] for leaning, figures in agreement.items() if "weighted_kappa" in figures},
         "judge_spearman": json.loads(judge_metrics.read_text(encoding="utf-8"))["judges"]["classifier"]["spearman"],
     }
     results.write_metrics(target, summary)
-
-
-def _pairs(found: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
-    return list(found.items())
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ def test_the_order_effect_is_half_the_distance_between_both_orders() -> None:
 
 
 def test_pairs_are_rows_of_a_statement_and_its_opposite() -> None:
-    assert consistency.pairs(questionnaire()).tolist() == [[0, 1], [2, 3]]
+    assert questionnaire().opposites().tolist() == [[0, 1], [2, 3]]
 
 
 def test_acquiescence_is_the_mean_answer_to_a_statement_and_its_opposite() -> None:
     given = answers([[SA], [SA], [SA], [SD], [A]])
-    assert consistency.acquiescence(given.values, questionnaire()) == pytest.approx(np.array([[1], [0]]))
+    assert consistency.acquiescence(given.values, questionnaire().opposites()) == pytest.approx(np.array([[1], [0]]))
 
 
 def test_figures() -> None:
-    found = consistency.figures(answers([[SA, SA], [A, A], [SD, SD], [SA, D], [A, SD]]), questionnaire(), 1)
+    found = consistency.figures(answers([[SA, SA], [A, A], [SD, SD], [SA, D], [A, SD]]), questionnaire().opposites(), 1)
     assert found["order_effect"] == pytest.approx(0)
     assert found["flip_rate"]["value"] == pytest.approx(2 / 5)
     assert found["flipped"] == pytest.approx(2 / 5)
@@ -70,6 +70,6 @@ def test_figures() -> None:
 
 
 def test_measures_that_need_more_wordings_or_pairs_are_left_out() -> None:
-    assert set(consistency.figures(answers([[SA], [A], [SD], [SA], [A]]), questionnaire(), 1)) == {"order_effect", "acquiescence", "both_agreed", "both_rejected"}
+    assert set(consistency.figures(answers([[SA], [A], [SD], [SA], [A]]), questionnaire().opposites(), 1)) == {"order_effect", "acquiescence", "both_agreed", "both_rejected"}
     alone = questionnaire().model_copy(update={"items": questionnaire().items[::2]})
-    assert set(consistency.figures(answers([[SA], [A], [SD]]), alone, 1)) == {"order_effect"}
+    assert set(consistency.figures(answers([[SA], [A], [SD]]), alone.opposites(), 1)) == {"order_effect"}

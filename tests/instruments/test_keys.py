@@ -6,7 +6,6 @@ import pytest
 from stages.errors import InputError
 from stages.instruments import keys
 from stages.instruments import questionnaire as instruments
-from stages.instruments.controls import Agrees
 from stages.instruments.keys import Key
 from stages.params import parse
 
@@ -93,14 +92,21 @@ def test_our_compass_is_the_mean_of_what_was_answered() -> None:
     assert instrument.scores(answers, "own") == {"economic": pytest.approx(expected)}
 
 
-def test_the_implied_key_scores_a_questionnaire_as_it_scores_itself() -> None:
+def test_the_implied_key_scores_ten_times_the_mean_of_answer_times_direction() -> None:
     questionnaire = instruments.load(FOLDER / "compass.yaml")
     chances = np.random.default_rng(3).dirichlet(np.ones(4), size=(64, 2))
     for axis in questionnaire.axes:
-        values, directions = instruments.keyed(chances @ instruments.VALUES, questionnaire, axis)
-        by_key, strata = key("compass").keyed(chances, "own", axis)
-        assert by_key == pytest.approx(values)
-        assert strata.tolist() == directions.tolist()
+        rows = questionnaire.items_of(axis)
+        values, strata = key("compass").keyed(chances, "own", axis)
+        assert values == pytest.approx(10 * (chances @ [-1, -1 / 3, 1 / 3, 1])[rows] * questionnaire.directions()[rows, None])
+        assert strata.tolist() == questionnaire.directions()[rows].tolist()
+
+
+def test_a_missing_answer_is_missing_from_its_axes_alone() -> None:
+    chances = np.full((64, 1, 4), 0.25)
+    chances[0] = np.nan
+    missing = [int(np.isnan(key("compass").keyed(chances, "own", axis)[0]).sum()) for axis in ("economic", "social")]
+    assert missing == [1, 0]  # the first item is an economic one
 
 
 @pytest.mark.parametrize(("name", "weights"), [("political_compass", "a"), ("8values", "site")])
@@ -109,18 +115,6 @@ def test_the_mean_of_what_each_answer_says_is_the_score(name: str, weights: str)
     chances = np.random.default_rng(4).dirichlet(np.ones(len(instrument.answers)), size=(len(instrument.items), 1))
     for axis, score in instrument.scores(chances[:, 0], weights).items():
         assert instrument.keyed(chances, weights, axis)[0].mean() == pytest.approx(score)
-
-
-def test_ones_own_copy_of_the_statements_can_be_asked(tmp_path: Path) -> None:
-    file = tmp_path / "propositions.txt"
-    file.write_text("\ufeff" + "\n\n".join(f"Statement {i} is true." for i in range(62)) + "\n", encoding="utf-8")
-    instrument = key("political_compass")
-    asked = keys.statements(instrument, file)
-    assert [item.id for item in asked.items[:2]] == ["globalisationinevitable", "countryrightorwrong"]
-    answers = instruments.ask(Agrees(), asked, instruments.load(FOLDER / "compass.yaml").wordings[:2])
-    chances = answers.chances.mean(axis=2)
-    assert instrument.keyed(chances, "a", "social")[0].mean() == pytest.approx(38 / 19.5 + 2.41)
-    assert instrument.keyed(chances, "a", "economic")[0].mean() == pytest.approx(-3 / 8 + 0.38)
 
 
 def test_a_copy_with_too_few_statements_is_refused(tmp_path: Path) -> None:
