@@ -1,15 +1,18 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages import tables
 from stages.errors import InputError
 from stages.instruments import instrument as instruments
 from stages.instruments import questionnaire as forced
 from stages.instruments.controls import Agrees, Guesses, Positioned
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Questionnaire
-from stages.metrics.compass import Params, control_figures, failures, figures, schedule
+from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule
 from stages.params import parse, read_yaml
 from stages.statistics.bootstrap import Estimate, crossed_mean, interval
 from stages.tuning.checkpoints import Checkpoint
@@ -114,3 +117,24 @@ def test_the_forced_arm_cannot_be_left_out(settings: Params) -> None:
 def test_guesses_are_off_the_centre_no_more_often_than_their_interval_says(instrument: Instrument, settings: Params) -> None:
     placed = [figures(forced.ask(Guesses(seed=seed), instrument, instrument.wordings[:4]), instrument, settings, place_anyway=True) for seed in range(20)]
     assert np.mean([covers(one[axis], 0) for one in placed for axis in instrument.axes]) >= 0.9
+
+
+def test_the_stage_asks_the_base_in_all_arms(base_model: Path, compass: Questionnaire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
+    small = compass.model_copy(update={"items": compass.items[:4]})
+    (tmp_path / "small.yaml").write_text(json.dumps(small.model_dump(mode="json")))
+    values = read_yaml(ROOT / "params.yaml")
+    sampled = {"repeats": 2, "statements": 3, "max_tokens": 6, "temperature": 0.3, "top_k": 200}
+    open_arm = sampled | {"judge": str(base_model / "model.gguf"), "judge_itself": True}
+    values["compass"] |= {"instrument": "small.yaml", "arms": ["forced", "paper", "open"], "wordings": 2, "paper": sampled, "open": open_arm}
+    (tmp_path / "params.yaml").write_text(json.dumps(values | {"leanings": []}))
+    monkeypatch.chdir(tmp_path)
+    main(base_model, Path("adapters"), Path("compass.json"), Path("compass.csv"), Path("answers.parquet"))
+    found = json.loads(Path("compass.json").read_text())
+    assert set(found) == {"base", "controls"}
+    assert 0 < found["base"]["valid"] < 1
+    assert set(found["controls"]) == {"agrees", "takes_first", "guesses"}
+    assert found["base"]["paper"]["valid"] + found["base"]["paper"]["refused"] + found["base"]["paper"]["unreadable"] == pytest.approx(1)
+    rows = tables.read(Path("answers.parquet"), ANSWERS).to_pandas()
+    assert rows["arm"].value_counts().to_dict() == {"forced": 4 * 2, "paper": 3 * 2, "open": 3 * 2}
+    assert tables.provenance(Path("answers.parquet"))["answers"] >= 4 * 2 * 2 + 2 * 3 * 2
