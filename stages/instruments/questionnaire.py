@@ -1,27 +1,27 @@
-"""Questionnaires of statements: put to a model in several wordings and both orders of the options, and scored on axes.
+"""Questionnaires of statements, and how they are put to a model: in several wordings and both orders of the options.
 
-A model's answer to a statement is the expected value of the four options strongly disagree, disagree, agree, strongly agree at -1, -1/3, 1/3, 1,
-read from their probabilities and averaged over both orders, so that a habit of picking the first letter cancels. An axis' score is ten times the
-mean over its items of answer x direction: -10..10. Half of each axis' items are keyed either way, so a habit of agreeing cancels too.
+A model's answer to a statement is the expected value of its options, evenly spaced from -1 (strongly disagree) to 1 (strongly agree), read from their
+probabilities and averaged over both orders, so that a habit of picking the first letter cancels. How answers become scores is the matter of
+:mod:`stages.instruments.keys`.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
 from stages.llm.interface import LanguageModel, Message, Prompt
-from stages.llm.orders import both_ways, choose_over_orders
+from stages.llm.orders import both_ways, choose_in_orders
 from stages.params import Section, parse, read_yaml
 
 ANSWERS = ("Strongly disagree", "Disagree", "Agree", "Strongly agree")
-VALUES = np.array([-1.0, -1 / 3, 1 / 3, 1.0])
-LETTERS = ("A", "B", "C", "D")
+LETTERS = ("A", "B", "C", "D", "E")
 SCALE = 10.0
 
 
@@ -52,6 +52,15 @@ class Wording(Section):
 
     id: str
     text: str
+    answer: Literal["letter", "words"] = "letter"
+    """letter: options are listed as A), B), …, and the answer is a letter; words: the answer is an option itself. Small models do not tie letters to what they
+    stand for (Robinson et al. 2023, arXiv 2210.12353): they pick a letter by its place."""
+
+
+class Wordings(Section):
+    """A file of wordings."""
+
+    wordings: tuple[Wording, ...]
 
 
 class Questionnaire(Section):
@@ -61,8 +70,11 @@ class Questionnaire(Section):
     title: str
     description: str
     axes: dict[str, Axis]
+    options: tuple[str, ...] = pydantic.Field(default=ANSWERS, min_length=4, max_length=5)
+    "four answers from strongly disagree to strongly agree, or five with a neutral one in the middle"
     items: tuple[Item, ...]
-    wordings: tuple[Wording, ...]
+    wordings: tuple[Wording, ...] = ()
+    "of its own; without any, it is asked in those of wordings.yaml"
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Questionnaire":
@@ -84,16 +96,55 @@ class Questionnaire(Section):
         """+1 or -1 for each item, [items]."""
         return np.array([item.direction for item in self.items])
 
+    def opposites(self) -> NDArray[np.int64]:
+        """Rows of the statements that state a position and its opposite, [pairs, 2]."""
+        place = {item.id: i for i, item in enumerate(self.items)}
+        return np.array([(place[item.negates], i) for i, item in enumerate(self.items) if item.negates], dtype=np.int64).reshape(-1, 2)
 
-class Answers(pydantic.BaseModel):
+
+@dataclass(frozen=True)
+class Answers:
     """A model's answers to all items in several wordings."""
 
-    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, frozen=True)
-
-    values: NDArray[np.float64]
-    "[items, wordings], -1..1: strongly disagree to strongly agree"
+    chances: NDArray[np.float64]
+    "[items, wordings, 2, k], probability of each answer from strongly disagree to strongly agree, with the options in that order and reversed"
     mass: NDArray[np.float64]
     "[items, wordings], 0..1: probability that the model gave any of the options"
+
+    @property
+    def mean_chances(self) -> NDArray[np.float64]:
+        """[items, wordings, k]: averaged over both orders."""
+        found: NDArray[np.float64] = self.chances.mean(axis=2)
+        return found
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """[items, wordings], -1..1: strongly disagree to strongly agree, averaged over both orders."""
+        found: NDArray[np.float64] = self.mean_chances @ spaced(self.chances.shape[-1])
+        return found
+
+
+class HasText(Protocol):
+    """A statement."""
+
+    @property
+    def text(self) -> str:
+        """As it is put to a model."""
+        ...
+
+
+class Asked(Protocol):
+    """Whatever has statements to put and options to answer them with."""
+
+    @property
+    def items(self) -> Sequence[HasText]:
+        """The statements in their order."""
+        ...
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """From strongly disagree to strongly agree."""
+        ...
 
 
 def load(path: Path) -> Questionnaire:
@@ -101,26 +152,26 @@ def load(path: Path) -> Questionnaire:
     return parse(Questionnaire, read_yaml(path), str(path))
 
 
-def ask(model: LanguageModel, questionnaire: Questionnaire, wordings: Sequence[Wording]) -> Answers:
-    """Put every item to ``model`` in each of ``wordings`` and both orders of the options."""
-    values, masses = [], []
+def spaced(k: int) -> NDArray[np.float64]:
+    """What ``k`` options stand for, from -1 (strongly disagree) to 1 (strongly agree), [k]."""
+    return np.linspace(-1.0, 1.0, k)
+
+
+def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording]) -> Answers:
+    """Put every statement to ``model`` in each of ``wordings`` and both orders of the options.
+
+    The statements of one wording and order are asked together, so that what their prompts begin with is evaluated once.
+    """
+    chances, masses = [], []
     for wording in wordings:
 
         def prompts(labels: Sequence[str], wording: Wording = wording) -> list[Prompt]:
-            options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=True))
-            return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in questionnaire.items]
+            lines = [f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=False)] if wording.answer == "letter" else labels
+            options = "\n".join(lines)
+            return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
 
-        probabilities, mass = choose_over_orders(model, prompts, ANSWERS, both_ways(len(ANSWERS)), LETTERS)
-        values.append(probabilities @ VALUES)
-        masses.append(mass)
-    return Answers(values=np.stack(values, axis=1), mass=np.stack(masses, axis=1))
-
-
-def keyed(answers: NDArray[np.float64], questionnaire: Questionnaire, axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """An axis' answers [items of the axis, wordings] turned so that high is the axis' high end and scaled to -10..10, and their directions.
-
-    The mean is the axis' score; the directions are the strata of its bootstrap.
-    """
-    rows = questionnaire.items_of(axis)
-    directions = questionnaire.directions()[rows]
-    return SCALE * answers[rows] * directions[:, None], directions
+        k = len(asked.options)
+        by_order, mass = choose_in_orders(model, prompts, asked.options, both_ways(k), LETTERS[:k] if wording.answer == "letter" else ())
+        chances.append(by_order)
+        masses.append(mass.mean(axis=1))
+    return Answers(np.stack(chances, axis=1), np.stack(masses, axis=1))

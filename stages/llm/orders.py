@@ -18,10 +18,10 @@ def both_ways(k: int) -> list[tuple[int, ...]]:
     return [tuple(range(k)), tuple(reversed(range(k)))]
 
 
-def choose_over_orders(
+def choose_in_orders(
     model: LanguageModel, ask: Callable[[Sequence[str]], Sequence[Prompt]], options: Sequence[str], orders: Sequence[Sequence[int]], marks: Sequence[str] = ()
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probabilities [n, k] in the order of ``options``, and the mass [n] that all options got, both averaged over ``orders``.
+    """Probabilities [n, orders, k], always in the order of ``options``, and the mass [n, orders] that all options got, with each of ``orders``.
 
     ``ask`` makes the prompts that list options as they are handed to it. The model answers with an option itself, or, if ``marks`` are given ("A", "B", …),
     with the mark of its place.
@@ -35,4 +35,12 @@ def choose_over_orders(
         found[:, list(order)] = np.array([answer.probabilities for answer in answers]).reshape(found.shape)
         probabilities.append(found)
         masses.append(np.array([answer.mass for answer in answers]))
-    return np.mean(probabilities, axis=0), np.mean(masses, axis=0)
+    return np.stack(probabilities, axis=1), np.stack(masses, axis=1)
+
+
+def choose_over_orders(
+    model: LanguageModel, ask: Callable[[Sequence[str]], Sequence[Prompt]], options: Sequence[str], orders: Sequence[Sequence[int]], marks: Sequence[str] = ()
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """As :func:`choose_in_orders`, both averaged over ``orders``: probabilities [n, k] and mass [n]."""
+    probabilities, masses = choose_in_orders(model, ask, options, orders, marks)
+    return probabilities.mean(axis=1), masses.mean(axis=1)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from stages.errors import InputError
+from stages.instruments import instrument
 from stages.instruments import questionnaire as instruments
 from stages.instruments.questionnaire import Axis, Item, Questionnaire, Wording
 from stages.llm.interface import Prompt
 
 
-def instrument() -> Questionnaire:
+def questionnaire() -> Questionnaire:
     axis = Axis(positive="right", low="left", high="right")
     items = [
         Item(id="up", text="Up is good.", axis="e", direction=1, topic="t", taps="x"),
@@ -33,14 +34,16 @@ class Responder:
         from stages.llm.interface import Choice
 
         for index, prompt in enumerate(prompts):
-            labels = dict(line.split(") ") for line in prompt[-1].content.splitlines() if line[1:2] == ")")
+            labels = {option: option for option in options}
+            labels |= dict(line.split(") ") for line in prompt[-1].content.splitlines() if line[1:2] == ")")
             weights = np.array([self.rule(prompt[-1].content, labels[letter], letter) for letter in options], dtype=float)
             yield index, Choice(tuple(weights / weights.sum()), 0.5, 1)
 
 
 def scores(rule) -> dict[str, float]:
-    found = instruments.ask(Responder(rule), instrument(), instrument().wordings)
-    return {axis: float(instruments.keyed(found.values, instrument(), axis)[0].mean()) for axis in ("e", "s")}
+    asked = instrument.of(questionnaire())
+    found = instruments.ask(Responder(rule), asked, asked.wordings)
+    return {axis: float(asked.keyed(found.mean_chances, axis)[0].mean()) for axis in ("e", "s")}
 
 
 def test_a_model_that_always_agrees_is_at_the_centre() -> None:
@@ -60,9 +63,24 @@ def test_the_ends_of_an_axis_are_reached() -> None:
 
 
 def test_disagree_counts_a_third() -> None:
-    found = instruments.ask(Responder(lambda text, label, letter: label == "Disagree"), instrument(), instrument().wordings)
+    found = instruments.ask(Responder(lambda text, label, letter: label == "Disagree"), questionnaire(), questionnaire().wordings)
     assert found.values == pytest.approx(np.full((4, 2), -1 / 3))
     assert found.mass == pytest.approx(np.full((4, 2), 0.5))
+
+
+def test_options_may_be_words_and_five() -> None:
+    five = ("No!", "No", "Well", "Yes", "Yes!")
+    wordings = (Wording(id="words", text="$options\n$statement", answer="words"), Wording(id="letters", text="$options\n$statement"))
+    asked = questionnaire().model_copy(update={"options": five, "wordings": wordings})
+    found = instruments.ask(Responder(lambda text, label, letter: label == "Yes"), asked, wordings)
+    assert found.values == pytest.approx(np.full((4, 2), 0.5))
+
+
+def test_words_are_listed_without_letters(fake_model) -> None:
+    model = fake_model(choices=[[0.25] * 4] * 2)
+    only = questionnaire().model_copy(update={"items": questionnaire().items[:1]})
+    instruments.ask(model, only, [Wording(id="w", text="$options\n$statement", answer="words")])
+    assert [prompt[0].content.splitlines()[0] for prompt in model.history] == ["Strongly disagree", "Strongly agree"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +96,6 @@ def test_a_wrong_instrument_is_refused_with_its_place(tmp_path: Path, change: di
     import json
 
     file = tmp_path / "mine.yaml"
-    file.write_text(json.dumps(instrument().model_dump(mode="json") | change))
+    file.write_text(json.dumps(questionnaire().model_dump(mode="json") | change))
     with pytest.raises(InputError, match=message):
         instruments.load(file)
