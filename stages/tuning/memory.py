@@ -41,9 +41,9 @@ class Demand:
     def bytes(self) -> int:
         """An estimate for each device: base weights, adapter with its optimizer, activations of a micro-batch, a chunk of logits."""
         a = self.architecture
-        d, f, kv = a.hidden_size, a.intermediate_size, a.hidden_size // a.num_attention_heads * a.num_key_value_heads
+        d, f, q, kv = a.hidden_size, a.intermediate_size, a.head_dim * a.num_attention_heads, a.head_dim * a.num_key_value_heads
         full = 2 if self.tuning.precision == "bf16" else 4
-        shapes = {"q": (d, d), "k": (d, kv), "v": (d, kv), "output": (d, d)}
+        shapes = {"q": (d, q), "k": (d, kv), "v": (d, kv), "output": (q, d)}
         blocks = a.num_hidden_layers * (sum(m * n for m, n in shapes.values()) + 3 * d * f)
         embeddings = a.vocab_size * d * (1 if a.tie_word_embeddings else 2)
         weights = blocks * (NF4 if self.tuning.base_precision == "nf4" else full) + embeddings * full

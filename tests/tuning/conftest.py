@@ -10,7 +10,7 @@ import torch
 from gguf import GGUFValueType
 from torchtune.modules import TransformerDecoder
 
-from stages.llm.context import Batch
+from stages.llm.context import Batch, Numbers
 from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora, build
@@ -83,12 +83,13 @@ def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
     """llama.cpp's logits [s, v] at every position of a text."""
 
     def evaluate(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
-        model._context.clear()
+        context = model._context(Numbers.BF16)
+        context.clear()
         batch = Batch()
         for position, token in enumerate(tokens):
             batch.add(token, position, [0], logits=True)
-        model._context.evaluate(batch)
-        return np.stack([model._context.logits(row).copy() for row in range(len(tokens))])
+        context.evaluate(batch)
+        return np.stack([context.logits(row).copy() for row in range(len(tokens))])
 
     return evaluate
 
