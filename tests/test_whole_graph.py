@@ -124,6 +124,26 @@ def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path)
     assert would == {"judge", "summary", "usage"}
 
 
+def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> None:
+    import pandas as pd
+
+    def tables() -> dict[Path, pd.DataFrame]:
+        return {path.relative_to(clone): pd.read_parquet(path) for path in sorted(clone.glob("data/*/**/left.parquet"))}
+
+    before, listed = tables(), clone / "data/external/removed.txt"
+    post = before[Path("data/preferences/left.parquet")]["post_id"][0]
+    text = before[Path("data/posts/left.parquet")].set_index("id").loc[post, "text"]
+    listed.write_text(f"{listed.read_text()}{post} # its author asked\n")
+    ran = stages_run(run(clone, "dvc", "repro", "sft@left-posts", "dpo@left"))
+    assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo"}
+    for path, rows in tables().items():
+        assert text not in set(rows.select_dtypes("object").to_numpy().ravel()), path
+        assert "post_id" not in rows or post not in set(rows["post_id"]), path
+    posts = tables()[Path("data/posts/left.parquet")].set_index("id")
+    assert posts.loc[post, "status"] == "removed"
+    assert len(posts) == len(before[Path("data/posts/left.parquet")])
+
+
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
     run(clone, "dvc", "exp", "run", "-S", "leanings=[left]")
     assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "left-posts", "left-preference"}
