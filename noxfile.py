@@ -1,6 +1,7 @@
 """Sessions: repro, tests, dev and lint share one environment, ``.venv``, made from the dependency groups of ``pyproject.toml``."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -93,6 +94,18 @@ def lint(session: nox.Session) -> None:
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
     run(session, "mypy")
+
+
+@nox.session
+def pr_report(session: nox.Session) -> None:
+    """Say in pr_report/report.md what this branch changes against a commit (``nox -s pr_report -- origin/main``), or what one commit changes against another."""
+    commits = list(itertools.takewhile(lambda argument: not argument.startswith("-"), session.posargs))
+    before, after = [*(commits or ["origin/main"]), "workspace"][:2]
+    environment(session)
+    drawing = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "pictures")
+    run(session, "python", "-m", "pip", "install", "--quiet", *drawing)
+    run(session, "python", "-m", "stages.reporting.pictures", before, after, "pr_report")
+    run(session, "python", "-m", "stages.reporting.pull_request", before, after, "pr_report", *session.posargs[len(commits) :])
 
 
 @nox.session
