@@ -173,10 +173,8 @@ def filtering(found: Found) -> Iterator[Section]:
         cells = [[(n / max(1, sum(count for _, count in row)), str(n)) for _, n in row] for _, row in rows]
         drawn.append(figure(leaning, charts.heatmap(f"Filter, {leaning}", [gold for gold, _ in rows], [score for score, _ in rows[0][1]], cells, "gold", "score")))
     if drawn:
-        yield Section(
-            "Filter against gold",
-            paragraph("Posts by the score they should have and the one that the language model gave; the stronger the colour, the larger the share of the row.") + panels(drawn),
-        )
+        said = "Posts by the score they should have and the one that the language model gave; the stronger the colour, the larger the share of the row."
+        yield Section("Filter against gold", paragraph(said) + panels(drawn))
 
 
 def everything(found: Found) -> Iterator[Section]:
