@@ -4,17 +4,18 @@ import hashlib
 import itertools
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
 
 import nox
+import nox.command
 
 ROOT = Path(__file__).parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if sys.platform == "win32" else "bin")
+ROOM = 8  # GB
 GROUPS = ("run", "test", "lint")
 
 nox.options.sessions = ["tests"]
@@ -29,13 +30,19 @@ def environment(session: nox.Session) -> None:
     stamp, digest = VENV / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < ROOM:
+        session.error(f"{free:.1f} GB are free in {ROOT}, and the environment and the default run take about {ROOM}. Make room, or clone to another disk.")
     session.log("Making the environment in .venv. llama-cpp-python is compiled once, which takes about 4 minutes and prints nothing meanwhile.")
     start = time.monotonic()
     if not (BIN / "python").exists():
         session.run(sys.executable, "-m", "venv", str(VENV), external=True)
     python = str(BIN / "python")
-    session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
-    session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+    try:
+        session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+        session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+    except nox.command.CommandFailed:
+        session.error("pip could not install what is needed: see its message above. Without a network, or behind a proxy, set PIP_INDEX_URL or PIP_PROXY; then repeat.")
     stamp.write_text(digest)
     session.log(f"The environment is ready after {time.monotonic() - start:.0f} s.")
 
@@ -59,25 +66,9 @@ def run(session: nox.Session, *command: str) -> None:
 
 @nox.session
 def repro(session: nox.Session) -> None:
-    """Run the graph: whatever its inputs, parameters, prompts or code ask for. Arguments go to ``dvc repro``."""
+    """Say what will run and how long it takes, then run the graph: whatever its inputs, parameters, prompts or code ask for. Arguments go to ``dvc repro``."""
     environment(session)
-    start, stage = time.monotonic(), ("", 0.0)
-    path = f"{BIN}:{os.environ['PATH']}"
-    times: list[tuple[str, float]] = []
-    command = [str(BIN / "dvc"), "repro", *session.posargs]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith(("Running stage", "Stage", "'")):
-                times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
-                stage = (line.split("'")[1], time.monotonic()) if line.startswith("Running stage") else ("", 0.0)
-            print(line, end="", flush=True)
-    times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
-    for name, seconds in times:
-        session.log(f"{name:20} {seconds:6.1f} s")
-    session.log(f"{'in all':20} {time.monotonic() - start:6.1f} s")
-    if process.returncode:
-        session.error(f"dvc repro ended with {process.returncode}.")
+    run(session, "python", "-m", "stages.reporting.plan", *session.posargs)
 
 
 @nox.session
