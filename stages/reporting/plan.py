@@ -4,11 +4,11 @@ Times are kept in .plumbline/durations.json; before the first run those in bench
 """
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.files import replacing
@@ -17,15 +17,7 @@ from stages.workspace import state_folder
 
 LOCK = Path("dvc.lock")
 COMMITTED = Path("benchmarks/durations.json")
-HINTS: Mapping[str, str] = {
-    "No space left on device": "The disk is full. `dvc gc -w` deletes old results from DVC's cache, `python -m stages.llm.cache_tool prune` old answers.",
-    "Temporary failure in name resolution": "There is no network. The default run needs none; a server as annotator and models outside this machine do.",
-    "Connection error": "The server that annotator.file describes is not reached. Is it running, and is its address right?",
-    "is locked": "Another DVC command is running in this repository, or was killed. Wait for it or end it.",
-    "missing data source": "A file that dvc.yaml names is not there: see the path in the message; data/external/ holds your own files.",
-    "Cannot allocate memory": "There is too little memory. Lower annotator.context, runtime.sequences or runtime.micro_batch in params.yaml.",
-}
-"What newcomers meet, by a part of the message, and what helps."
+FULL = 0.5  # GB: with less left, a failure is probably due to it
 
 
 def durations(file: Path) -> dict[str, float]:
@@ -60,28 +52,20 @@ def announcement(stages: Sequence[str], known: Mapping[str, float]) -> str:
     return "\n".join([*lines, f"  {'in all':14} {minutes(total):>8}, by the last run or the one in the repository"])
 
 
-def hints(output: Sequence[str]) -> Iterator[str]:
-    """What helps with the errors in ``output``."""
-    text = "\n".join(output)
-    yield from (hint for part, hint in HINTS.items() if part.lower() in text.lower())
-
-
-def follow(arguments: Sequence[str], times: dict[str, float]) -> tuple[int, list[str]]:
-    """Run `dvc repro`, print what it prints, and note each stage's time; its exit code and its last lines."""
-    tail: list[str] = []
+def follow(arguments: Sequence[str], times: dict[str, float]) -> int:
+    """Run `dvc repro`, print what it prints, and note each stage's time; its exit code."""
     stage, start = "", time.monotonic()
-    with subprocess.Popen(["dvc", "repro", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+    with subprocess.Popen(["dvc", "repro", *arguments], stdout=subprocess.PIPE, text=True) as process:  # standard error stays a terminal, for progress
         assert process.stdout
         for line in process.stdout:
-            if line.startswith(("Running stage '", "Stage '")) or (stage and line.startswith("Updating lock file")):
-                if stage:
-                    times[stage] = round(time.monotonic() - start, 1)
-                stage, start = (line.split("'")[1] if line.startswith("Running") else ""), time.monotonic()
-            tail = [*tail[-60:], line.rstrip()]
+            if stage and line.startswith(("Running stage '", "Stage '", "Updating lock file")):
+                times[stage], stage = round(time.monotonic() - start, 1), ""
+            if line.startswith("Running stage '"):
+                stage, start = line.split("'")[1], time.monotonic()
             print(line, end="", flush=True)
     if stage and process.returncode == 0:
         times[stage] = round(time.monotonic() - start, 1)
-    return process.returncode, tail
+    return process.returncode
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -92,13 +76,14 @@ def main(arguments: Sequence[str]) -> int:
     if dry.returncode == 0:
         print(announcement(planned(dry.stdout, LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""), known), flush=True)
     times: dict[str, float] = {}
-    code, tail = follow(arguments, times)
+    code = follow(arguments, times)
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(known | times, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     for name, seconds in times.items():
         print(f"{name:28} {seconds:7.1f} s")
-    if code:
-        print("\n".join(["", *hints(tail)]), file=sys.stderr)
+    free = shutil.disk_usage(".").free / 1e9
+    if code and free < FULL:
+        print(f"Only {free:.1f} GB are free here. `dvc gc -w` deletes old results, `python -m stages.llm.cache_tool prune` old answers.", file=sys.stderr)
     return code
 
 

@@ -126,3 +126,11 @@ def test_without_a_lock_file_nothing_is_released(released: Path) -> None:
     with pytest.raises(InputError, match="how the adapters were made"):
         release.main(Path("models/adapters"), Path("metrics"), Path("models/release"))
     assert released.exists()
+
+
+def test_every_metric_file_with_adapters_is_a_dependency() -> None:
+    root = Path(__file__).parents[2]
+    deps = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"]["release"]["deps"]
+    for file in (root / "metrics").glob("*.json"):
+        if any(name.endswith("-posts") for name in json.loads(file.read_text())):
+            assert f"metrics/{file.name}" in deps

@@ -9,7 +9,18 @@ from ruamel.yaml import YAML
 from stages.reporting import plan
 
 ROOT = Path(__file__).parents[2]
-LOCK = "stages:\n  base:\n    outs:\n    - path: models/base\n  filter@left:\n    deps:\n    - path: models/base/model.gguf\n  filter@right:\n    deps:\n    - path: models/base/model.gguf\n"
+LOCK = """
+stages:
+  base:
+    outs:
+    - path: models/base
+  filter@left:
+    deps:
+    - path: models/base/model.gguf
+  filter@right:
+    deps:
+    - path: models/base/model.gguf
+"""
 
 
 @pytest.fixture
@@ -17,9 +28,8 @@ def fake_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program of that name which prints what DVC would."""
     program = tmp_path / "bin" / "dvc"
     program.parent.mkdir()
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nprint(Path('said').read_text())\nsys.exit(int(Path('code').read_text()) * ('--dry' not in sys.argv))\n"
-    )
+    lines = ["import sys", "from pathlib import Path", "print(Path('said').read_text())", "sys.exit(int(Path('code').read_text()) * ('--dry' not in sys.argv))"]
+    program.write_text("\n".join([f"#!{sys.executable}", *lines]) + "\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
@@ -60,8 +70,9 @@ def test_times_of_a_run_are_kept_for_the_next(fake_dvc: Path, capsys: pytest.Cap
     assert "To run: 3 stages" in capsys.readouterr().out
 
 
-def test_a_failed_stage_leaves_no_time_and_its_cause_is_explained(fake_dvc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("said").write_text("Running stage 'base':\nOSError: [Errno 28] No space left on device\nERROR: failed to reproduce 'base'\n")
+def test_a_failed_stage_leaves_no_time_and_a_full_disk_is_explained(fake_dvc: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "FULL", 1e9)
+    Path("said").write_text("Running stage 'base':\n")
     Path("code").write_text("255")
     assert plan.main([]) == 255
     assert kept() == {}
