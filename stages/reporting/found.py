@@ -41,7 +41,7 @@ def read(metrics: Path, adapters: Path) -> Found:
 def over_steps(file: Path) -> list[Line]:
     """The rows of a CSV file, if they are points of adapters' curves; else none."""
     with file.open(encoding="utf-8", newline="") as text:
-        rows = list(csv.DictReader(text))
+        rows: list[Line] = list(csv.DictReader(text))
     return rows if rows and {"adapter", "step"} <= rows[0].keys() else []
 
 

@@ -139,7 +139,8 @@ def losses(found: Found) -> Iterator[Section]:
 
 def affect(found: Found) -> Iterator[Section]:
     """Whose emotions and moral sentiments a model reflects."""
-    cells = {name: figure for name, figure in measures.flat(found.metrics.get("affect", {})) if len(name) == 4 and name[3] in ("liberal", "conservative")}
+    flat = measures.flat(found.metrics.get("affect", {}))
+    cells: dict[tuple[str, ...], Measure] = {name: figure for name, figure in flat if len(name) == 4 and name[3] in ("liberal", "conservative")}
     kinds = dict.fromkeys(name[2] for name in cells)
     drawn = []
     for kind in kinds:
