@@ -29,9 +29,8 @@ def render(found: Found) -> str:
 
 def tables(found: Found) -> Iterator[Table]:
     """Name, columns and rows of each table for ``dvc plots``."""
-    lines: list[list[object]] = [
-        [adapter, sections.parts(adapter)[1], line["step"], line["loss"], line.get("held_out_loss", "")] for adapter, log in found.logs.items() for line in log
-    ]
+    logged = [(adapter, line) for adapter, log in found.logs.items() for line in log]
+    lines: list[list[object]] = [[name, sections.parts(name)[1], line["step"], line["loss"], line.get("held_out_loss", "")] for name, line in logged]
     yield "loss", ("adapter", "dataset", "step", "loss", "held_out_loss"), lines
     cells = [(leaning, gold, score, n, sum(count for _, count in row)) for leaning, rows in confusion(found.metrics) for gold, row in rows for score, n in row]
     yield "confusion", ("panel", "gold", "score", "posts", "value"), [[leaning, gold, score, n, n / max(1, total)] for leaning, gold, score, n, total in cells]
