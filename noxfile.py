@@ -1,19 +1,21 @@
 """Sessions share one environment, ``.venv``, made from the dependency groups of ``pyproject.toml``; what is compared with has another, ``.nox/peers``."""
 
 import hashlib
+import itertools
 import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
 
 import nox
+import nox.command
 
 ROOT = Path(__file__).parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if sys.platform == "win32" else "bin")
+ROOM = 8  # GB
 GROUPS = ("run", "test", "lint")
 PEERS = ROOT / ".nox" / "peers"
 
@@ -29,14 +31,20 @@ def environment(session: nox.Session, venv: Path = VENV, groups: tuple[str, ...]
     stamp, digest = venv / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < ROOM:
+        session.error(f"{free:.1f} GB are free in {ROOT}, and the environment and the default run take about {ROOM}. Make room, or clone to another disk.")
     compiled = " llama-cpp-python is compiled once, which takes about 4 minutes and prints nothing meanwhile." if "run" in groups else ""
     session.log(f"Making the environment in {venv.relative_to(ROOT)}.{compiled}")
     start = time.monotonic()
-    python = venv / BIN.name / "python"
-    if not python.exists():
+    python = str(venv / BIN.name / "python")
+    if not Path(python).exists():
         session.run(sys.executable, "-m", "venv", str(venv), external=True)
-    session.run(str(python), "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
-    session.run(str(python), "-m", "pip", "install", "--quiet", *requirements, external=True)
+    try:
+        session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
+        session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+    except nox.command.CommandFailed:
+        session.error("pip could not install what is needed: see its message above. Without a network, or behind a proxy, set PIP_INDEX_URL or PIP_PROXY; then repeat.")
     stamp.write_text(digest)
     session.log(f"The environment is ready after {time.monotonic() - start:.0f} s.")
 
@@ -67,25 +75,9 @@ def run(session: nox.Session, *command: str, **variables: str) -> None:
 
 @nox.session
 def repro(session: nox.Session) -> None:
-    """Run the graph: whatever its inputs, parameters, prompts or code ask for. Arguments go to ``dvc repro``."""
+    """Say what will run and how long it takes, then run the graph: whatever its inputs, parameters, prompts or code ask for. Arguments go to ``dvc repro``."""
     environment(session)
-    start, stage = time.monotonic(), ("", 0.0)
-    path = f"{BIN}:{os.environ['PATH']}"
-    times: list[tuple[str, float]] = []
-    command = [str(BIN / "dvc"), "repro", *session.posargs]
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if line.startswith(("Running stage", "Stage", "'")):
-                times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
-                stage = (line.split("'")[1], time.monotonic()) if line.startswith("Running stage") else ("", 0.0)
-            print(line, end="", flush=True)
-    times += [(stage[0], time.monotonic() - stage[1])] if stage[0] else []
-    for name, seconds in times:
-        session.log(f"{name:20} {seconds:6.1f} s")
-    session.log(f"{'in all':20} {time.monotonic() - start:6.1f} s")
-    if process.returncode:
-        session.error(f"dvc repro ended with {process.returncode}.")
+    run(session, "python", "-m", "stages.reporting.plan", *session.posargs)
 
 
 @nox.session
@@ -115,6 +107,18 @@ def lint(session: nox.Session) -> None:
     run(session, "ruff", "check", ".")
     run(session, "ruff", "format", "--check", ".")
     run(session, "mypy")
+
+
+@nox.session
+def pr_report(session: nox.Session) -> None:
+    """Say in pr_report/report.md what this branch changes against a commit (``nox -s pr_report -- origin/main``), or what one commit changes against another."""
+    commits = list(itertools.takewhile(lambda argument: not argument.startswith("-"), session.posargs))
+    before, after = [*(commits or ["origin/main"]), "workspace"][:2]
+    environment(session)
+    drawing = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "pictures")
+    run(session, "python", "-m", "pip", "install", "--quiet", *drawing)
+    run(session, "python", "-m", "stages.reporting.pictures", before, after, "pr_report")
+    run(session, "python", "-m", "stages.reporting.pull_request", before, after, "pr_report", *session.posargs[len(commits) :])
 
 
 @nox.session

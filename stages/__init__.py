@@ -14,4 +14,6 @@ compass    metrics.compass    where each checkpoint stands on two axes
 judge      metrics.judge      how far left or right its free answers are
 summary    metrics.summary    what a reviewer reads first
 usage      metrics.usage      what was asked of language models
+release    models.release     adapters with cards and provenance, ready to be shared
+report     metrics.report     the story of the run as one page
 """

@@ -1,6 +1,7 @@
 """The command line of a stage, read off the signature of its ``main``."""
 
 import argparse
+import errno
 import hashlib
 import inspect
 import sys
@@ -37,6 +38,12 @@ def run(main: Callable[..., None], argv: list[str] | None = None) -> None:
             main(**arguments)
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        helps = "Make room (`dvc gc -w` deletes old results, `python -m stages.llm.cache_tool prune` old answers), then repeat: nothing half-written is left."
+        print(f"{name}: the disk is full ({error}). {helps}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -112,7 +112,7 @@ def test_another_prompt_reruns_what_reads_it_and_what_follows(clone: Path) -> No
     prompt.write_text(before.replace("two or three plain sentences", "two plain sentences"))
     would = stages_that_would_run(clone)
     prompt.write_text(before)
-    assert would == {"contrast", "dpo", "compass", "judge", "summary", "usage"}
+    assert would == {"contrast", "dpo", "compass", "judge", "release", "report", "summary", "usage"}
 
 
 def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path) -> None:
@@ -121,7 +121,27 @@ def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path)
     module.write_text(before.replace('"""The judge:', '"""The judge, in short:', 1))
     would = stages_that_would_run(clone)
     module.write_text(before)
-    assert would == {"judge", "summary", "usage"}
+    assert would == {"judge", "release", "report", "summary", "usage"}
+
+
+def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> None:
+    import pandas as pd
+
+    def tables() -> dict[Path, pd.DataFrame]:
+        return {path.relative_to(clone): pd.read_parquet(path) for path in sorted(clone.glob("data/*/**/left.parquet"))}
+
+    before, listed = tables(), clone / "data/external/removed.txt"
+    post = before[Path("data/preferences/left.parquet")]["post_id"][0]
+    text = before[Path("data/posts/left.parquet")].set_index("id").loc[post, "text"]
+    listed.write_text(f"{listed.read_text()}{post} # its author asked\n")
+    ran = stages_run(run(clone, "dvc", "repro", "sft@left-posts", "dpo@left"))
+    assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo"}
+    for path, rows in tables().items():
+        assert text not in set(rows.select_dtypes("object").to_numpy().ravel()), path
+        assert "post_id" not in rows or post not in set(rows["post_id"]), path
+    posts = tables()[Path("data/posts/left.parquet")].set_index("id")
+    assert posts.loc[post, "status"] == "removed"
+    assert len(posts) == len(before[Path("data/posts/left.parquet")])
 
 
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:

@@ -1,5 +1,6 @@
 """Where state is kept, and the command line that takes its locks there."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -180,3 +181,14 @@ def test_a_refused_command_can_be_repeated_in_the_same_process(capsys: pytest.Ca
             command.run(refusing, ["this"])
         assert ended.value.code == 2
         assert capsys.readouterr().err.endswith(": this: cannot be used\n")
+
+
+def filling_the_disk(what: str) -> None:
+    raise OSError(errno.ENOSPC, what)
+
+
+def test_a_full_disk_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(filling_the_disk, ["No space left on device"])
+    assert ended.value.code == 2
+    assert "the disk is full" in capsys.readouterr().err

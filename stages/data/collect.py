@@ -1,10 +1,12 @@
 """Raw dumps to posts: one table, each row marked with what it is good for.
 
 in   a dump: Truth Social's truths.tsv, a Reddit Politosphere folder, or any JSONL, CSV or Parquet table
+     data/external/removed.txt: posts to take out
 out  data/posts/<leaning>.parquet: id, source, author, created_at, text, status
 
-Rows are marked, never dropped. ``status`` is ``kept`` or the first reason against a row: ``unreadable``, ``deleted``, ``empty``, ``language``, ``spam``,
-``short``, ``duplicate``. Texts are masked (links, mentions, e-mail addresses, telephone numbers) and authors hashed with a salt.
+Rows are marked, never dropped. ``status`` is ``kept`` or the first reason against a row: ``removed`` (then nothing but its id is left), ``unreadable``,
+``deleted``, ``empty``, ``language``, ``spam``, ``short``, ``duplicate``. Texts are masked (links, mentions, e-mail addresses, telephone numbers) and authors
+hashed with a salt.
 """
 
 import hashlib
@@ -22,9 +24,10 @@ import pyarrow.parquet as pq
 import pydantic
 
 from stages import command, params
-from stages.corpora import cleaning, politosphere, table, truthsocial
+from stages.corpora import cleaning, politosphere, removal, table, truthsocial
 from stages.corpora.duplicates import DuplicateFinder
 from stages.corpora.record import Record
+from stages.corpora.removal import Removals
 from stages.errors import InputError
 from stages.files import replacing, short_hash
 from stages.params import Section
@@ -32,6 +35,7 @@ from stages.progress import Progress
 from stages.tables import POSTS
 
 CHUNK = 10_000
+NOTHING_REMOVED = Removals()
 
 
 class Source(Section):
@@ -72,6 +76,11 @@ def read(leaning: str, settings: Params) -> Iterator[Record]:
     return politosphere.read(source.path, settings.parties[leaning], settings.language)
 
 
+def name_of(source: Source) -> str:
+    """What the table calls a source, and its ids are made from; the folder that a dump lies in does not matter."""
+    return f"{source.format}:{source.path.name}"
+
+
 def to_post(record: Record, source: str, settings: Params) -> dict[str, object]:
     """One row of the table, marked with everything that can be told from the row alone."""
     text = cleaning.mask(record.text)
@@ -84,6 +93,11 @@ def to_post(record: Record, source: str, settings: Params) -> dict[str, object]:
         "text": text,
         "status": record.unusable or judge_text(text, settings),
     }
+
+
+def emptied(post: dict[str, object]) -> dict[str, object]:
+    """A row of which only the id, the source and the mark are left."""
+    return post | {"author": None, "created_at": None, "text": "", "status": removal.STATUS}
 
 
 def hash_author(source: str, author: str, salt: str) -> str:
@@ -108,7 +122,7 @@ def mark_duplicates(status: pa.Array, repeated: np.ndarray) -> pa.Array:
     return pa.array(np.where(repeated & (np.asarray(status) == "kept"), "duplicate", np.asarray(status)), pa.string())
 
 
-def collect(records: Iterator[Record], source: str, settings: Params, target: Path) -> Counter[str]:
+def collect(records: Iterator[Record], source: str, settings: Params, target: Path, removals: Removals = NOTHING_REMOVED) -> Counter[str]:
     """Stream ``records`` into the Parquet file ``target``; how many rows got each status.
 
     Twice over the rows: duplicates are only known at the end, and texts do not stay in memory.
@@ -126,8 +140,9 @@ def collect(records: Iterator[Record], source: str, settings: Params, target: Pa
             while chunk := list(islice(records, CHUNK)):
                 problems += [record.problem for record in chunk if record.problem][: max(0, 5 - len(problems))]
                 rows = [to_post(record, source, settings) for record in chunk]
-                for row in rows:
+                for row in rows:  # removed ones too, so that no copy takes their place
                     finder.add(str(row["text"]) if row["status"] == "kept" else "")
+                rows = [emptied(row) if removals.name(record.native_id, str(row["id"])) else row for record, row in zip(chunk, rows, strict=True)]
                 ids.append(np.array([int(str(row["id"]), 16) for row in rows], dtype=np.uint64))
                 counts.update(str(row["status"]) for row in rows)
                 writer.write_table(pa.Table.from_pylist(rows, schema=POSTS))
@@ -164,10 +179,10 @@ def _refuse_broken(counts: Counter[str], problems: list[str], settings: Params) 
         )
 
 
-def main(leaning: str, source: Path, target: Path) -> None:
+def main(leaning: str, source: Path, removed: Path, target: Path) -> None:
     """Collect the posts of one leaning."""
     settings = params.load("collect", Params)
-    counts = collect(read(leaning, settings), settings.sources[leaning].format + ":" + source.name, settings, target)
+    counts = collect(read(leaning, settings), name_of(settings.sources[leaning]), settings, target, removal.read(removed))
     print(f"collect {leaning}: {sum(counts.values())} rows, " + ", ".join(f"{n} {status}" for status, n in counts.most_common()), file=sys.stderr)
 
 

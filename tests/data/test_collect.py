@@ -11,6 +11,7 @@ import pytest
 
 from stages import params, tables
 from stages.corpora.record import Record, Unusable
+from stages.corpora.removal import Removals
 from stages.data import collect as collecting
 from stages.data import contrast, filter, instruct, respond
 from stages.data.collect import Params, collect, read
@@ -70,7 +71,7 @@ def statuses(folder: Path, *records: Record, **changes: object) -> list[object]:
 def test_statuses_of_the_sample_agree_with_its_gold(leaning: str, folder: str, tmp_path: Path) -> None:
     chosen = params.load("collect", Params)
     path, target = chosen.sources[leaning].path, tmp_path / "posts.parquet"
-    collecting.main(leaning, path, target)
+    collecting.main(leaning, path, Path("data/external/removed.txt"), target)
     source = f"{chosen.sources[leaning].format}:{path.name}"
     found = {row["id"]: row["status"] for row in tables.read(target, tables.POSTS).to_pylist()}
     with (ROOT / "data" / "sample" / folder / "gold.csv").open(encoding="utf-8") as file:
@@ -374,3 +375,17 @@ def test_the_old_stays_until_the_new_is_whole_and_is_then_gone(tmp_path: Path) -
 def test_short_hashes_tell_parts_apart() -> None:
     assert short_hash("ab", "c") == hashlib.sha256(b"ab\x1fc").hexdigest()[:16]
     assert len({short_hash("ab", "c"), short_hash("a", "bc"), short_hash("abc")}) == 3
+
+
+# ---- removal
+
+
+@pytest.mark.parametrize("listed", ["p1", short_hash("test", "p1")])
+def test_nothing_but_the_id_of_a_removed_post_is_left(tmp_path: Path, listed: str) -> None:
+    records = [record(0), record(1), record(2, SENTENCES[1])]
+    before = collected(tmp_path, *records)
+    collect(iter(records), "test", settings(), tmp_path / "posts.parquet", Removals(frozenset({listed})))
+    after = tables.read(tmp_path / "posts.parquet", tables.POSTS).to_pylist()
+    assert after[1] == {"id": before[1]["id"], "source": "test", "author": None, "created_at": None, "text": "", "status": "removed"}
+    assert [after[0], after[2]] == [before[0], before[2]]
+    assert before[2]["status"] == "duplicate"  # a copy does not take the place of the removed post
