@@ -16,16 +16,21 @@ from stages.workspace import state_folder
 
 
 def run(main: Callable[..., None], argv: list[str] | None = None) -> None:
-    """Call ``main`` with the positional arguments of the command line, and end the process with its exit code.
+    """Call ``main`` with the arguments of the command line, and end the process with its exit code.
 
-    Parameters of ``main`` are annotated with ``str`` or ``Path``; its module's docstring is the ``--help``. Two processes never run
+    Parameters of ``main`` are annotated with ``str`` or ``Path``; those that it takes by keyword only are options of that name, and must be
+    given unless they have a default. The docstring of its module is the ``--help``. Two processes never run
     one command at once in one folder, because a killed ``dvc`` leaves its stage alive: the second one refuses.
     """
     module = inspect.getmodule(main)
     name = module.__spec__.name if module and module.__spec__ else main.__module__
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__ if module else None, formatter_class=argparse.RawDescriptionHelpFormatter)
     for parameter in inspect.signature(main).parameters.values():
-        parser.add_argument(parameter.name, type=parameter.annotation)
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            needed = parameter.default is parameter.empty
+            parser.add_argument(f"--{parameter.name}", type=parameter.annotation, required=needed, default=None if needed else parameter.default)
+        else:
+            parser.add_argument(parameter.name, type=parameter.annotation)
     arguments: dict[str, Any] = vars(parser.parse_args(argv))
     try:
         with _only_one(f"{name} {sorted(arguments.items())}"):
