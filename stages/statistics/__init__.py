@@ -1,1 +1,1 @@
-"""Intervals and agreement, thin over NumPy, SciPy and scikit-learn."""
+"""Intervals, tests, effect sizes, reliability and agreement, thin over NumPy, SciPy and scikit-learn."""
