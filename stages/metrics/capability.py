@@ -5,15 +5,14 @@ out  metrics/capability.json: <adapter> -> accuracy (share of questions answered
      (mean probability of giving any option), perplexity (on plain sentences), and, of the open answers, repetition, distinct_1, distinct_2, refusals,
      words; chance -> accuracy of a model that picks at random
 
-A question lists its options, and the model distributes its answer over them, without sampling; both are averaged over the options in order and in
-reverse. Perplexity is exp of minus the mean log-probability of a token, each sentence being an answer to one and the same request: all sentences are the
-options of one choice, whose probabilities are what the model gives each of them.
+A question is put without its options, and the model's answer is distributed over them, without sampling: an order of options, which small models follow
+more than the question, plays no part. Perplexity is exp of minus the mean log-probability of a token, each sentence being an answer to one and the same
+request: all sentences are the options of one choice, whose probabilities are what the model gives each of them.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -26,9 +25,8 @@ from numpy.typing import NDArray
 from stages import command, params, results, tables
 from stages.errors import InputError
 from stages.instruments import fluency
-from stages.llm.interface import LanguageModel, Message, Prompt, in_order
+from stages.llm.interface import LanguageModel, Message, in_order
 from stages.llm.local import Measuring, measured_model
-from stages.llm.orders import both_ways, choose_over_orders
 from stages.llm.tokenizer import Tokenizer
 from stages.metrics.judge import ANSWERS
 from stages.params import Section, parse, read_yaml
@@ -92,14 +90,9 @@ def load(path: Path) -> Test:
 
 
 def answer(model: LanguageModel, wording: str, question: Question) -> tuple[NDArray[np.float64], float]:
-    """Probabilities [4] of a question's options and of giving any, averaged over both orders."""
-
-    def ask(listed: Sequence[str]) -> list[Prompt]:
-        lines = "\n".join(f"- {option}" for option in listed)
-        return [(Message("user", Template(wording).substitute(question=question.text, options=lines)),)]
-
-    probabilities, mass = choose_over_orders(model, ask, question.options, both_ways(OPTIONS))
-    return probabilities[0], float(mass[0])
+    """Probabilities [4] of a question's options, and of giving any."""
+    (choice,) = in_order(model.choose([(Message("user", Template(wording).substitute(question=question.text)),)], question.options), 1)
+    return np.array(choice.probabilities), choice.mass
 
 
 def knowledge(model: LanguageModel, test: Test, settings: Params) -> dict[str, Figures | float]:
@@ -151,7 +144,7 @@ def main(base: Path, adapters: Path, answers: Path, target: Path) -> None:
     open_answers: pd.DataFrame = tables.read(answers, ANSWERS).to_pandas()
     points = final(checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets)))
     found: dict[str, Figures] = {"chance": {"accuracy": 1 / OPTIONS}}
-    total = len(points) * (len(test.questions[: settings.questions]) * len(both_ways(OPTIONS)) + 1)
+    total = len(points) * (len(test.questions[: settings.questions]) + 1)
     with measured_model(base / "model.gguf", measuring.context, "capability", total) as (engine, model):
         for point in points:
             engine.attach(point.file)

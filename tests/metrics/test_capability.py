@@ -1,5 +1,4 @@
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +6,10 @@ import pandas as pd
 import pytest
 
 from stages.errors import InputError
-from stages.llm.interface import Choice, Message, Prompt
+from stages.llm.interface import Message
 from stages.llm.llamacpp import LlamaCpp
 from stages.metrics import capability
-from stages.metrics.capability import Params, Question, Test, answer, knowledge, perplexity, written
+from stages.metrics.capability import Params, Question, Test, knowledge, perplexity, written
 from stages.tuning.checkpoints import Checkpoint
 from tests.conftest import FakeModel
 
@@ -23,44 +22,31 @@ def small_test(**changes: object) -> Test:
         Question(id="a", kind="knowledge", text="Which is red?", options=("blood", "grass", "snow", "coal"), answer="blood"),
         Question(id="b", kind="reasoning", text="One and one?", options=("one", "two", "six", "ten"), answer="two"),
     ]
-    values = {"wording": "$question\n$options", "questions": questions, "request": "Write.", "neutral": ["It rains."], "refusal": "(?i)sorry"}
+    values = {"wording": "Well: $question", "questions": questions, "request": "Write.", "neutral": ["It rains."], "refusal": "(?i)sorry"}
     return Test.model_validate(values | changes)
-
-
-class First:
-    """A model that always takes what is listed first."""
-
-    fingerprint = "first"
-
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
-        for index, _ in enumerate(prompts):
-            yield index, Choice((0.7, 0.1, 0.1, 0.1), 0.8, 1)
 
 
 def test_the_questions_are_many_and_balanced() -> None:
     test = capability.load(FILE)
     assert len(test.questions) >= 80
-    for n in (48, len(test.questions)):
+    for n in (64, len(test.questions)):
         places = [question.options.index(question.answer) for question in test.questions[:n]]
         assert np.bincount(places).tolist() == [n / 4] * 4
     assert len({question.text for question in test.questions}) == len(test.questions)
 
 
-def test_what_is_listed_first_gains_nothing(fake_model: type[FakeModel]) -> None:
-    probabilities, mass = answer(First(), "$question\n$options", small_test().questions[0])  # type: ignore[arg-type]
-    assert probabilities == pytest.approx([0.4, 0.1, 0.1, 0.4])  # first in one order, last in the other
-    assert mass == pytest.approx(0.8)
-
-
 def test_accuracy_counts_the_right_options(fake_model: type[FakeModel]) -> None:
-    knows_the_first = [(0.7, 0.1, 0.1, 0.1), (0.1, 0.1, 0.1, 0.7), (0.7, 0.1, 0.1, 0.1), (0.1, 0.1, 0.1, 0.7)]  # as listed: in order, then in reverse
-    model = fake_model(choices=knows_the_first)
+    model = fake_model(choices=[(0.7, 0.1, 0.1, 0.1), (0.4, 0.3, 0.2, 0.1)])  # right for blood, wrong for two
     found = knowledge(model, small_test(), SETTINGS)
-    assert found["accuracy"]["value"] == 0.5  # always takes the first of the file: right for a, wrong for b
-    assert found["probability"]["value"] == pytest.approx((0.7 + 0.1) / 2)
+    assert found["accuracy"]["value"] == 0.5
+    assert found["probability"]["value"] == pytest.approx((0.7 + 0.3) / 2)
     assert found["valid"] == 1.0
-    listed = model.history[1][0].content.splitlines()
-    assert listed == ["Which is red?", "- coal", "- snow", "- grass", "- blood"]
+    assert [prompt[0].content for prompt in model.history] == ["Well: Which is red?", "Well: One and one?"]
+
+
+def test_only_the_first_questions_are_asked(fake_model: type[FakeModel]) -> None:
+    model = fake_model(choices=[(0.7, 0.1, 0.1, 0.1)])
+    assert knowledge(model, small_test(), Params(questions=1, seed=1))["accuracy"]["value"] == 1.0
 
 
 def test_perplexity_is_that_of_the_sentences_one_token_at_a_time(base_model: Path) -> None:
