@@ -143,12 +143,13 @@ def main(base: Path, adapters: Path, answers: Path, target: Path) -> None:
     study, test = params.load_study(), load(PROMPT)
     open_answers: pd.DataFrame = tables.read(answers, ANSWERS).to_pandas()
     points = final(checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets)))
+    fluent = {point: written(open_answers, point, test.refusal) for point in points}  # first, as it may find that answers are missing
     found: dict[str, Figures] = {"chance": {"accuracy": 1 / OPTIONS}}
     total = len(points) * (len(test.questions[: settings.questions]) + 1)
     with measured_model(base / "model.gguf", measuring.context, "capability", total) as (engine, model):
         for point in points:
             engine.attach(point.file)
-            found[point.adapter] = {**knowledge(model, test, settings), **perplexity(model, engine.tokenizer, test), **written(open_answers, point, test.refusal)}
+            found[point.adapter] = {**knowledge(model, test, settings), **perplexity(model, engine.tokenizer, test), **fluent[point]}
     results.write_metrics(target, found)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,8 @@ from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoi
 
 PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
+Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"Each judge's scores of the gold set [n] and of all answers [models, questions, repeats]; NaN where there is none."
 
 
 class Question(Section):
@@ -61,10 +63,10 @@ def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[lis
     return [list(repeats) for repeats in zip(*texts, strict=True)]
 
 
-def judge_all(settings: Params, training: Path, gold: Labelled, asked: Questions, texts: Sequence[Sequence[Sequence[str]]]) -> dict[str, tuple[NDArray[np.float64], Any]]:
-    """Each judge's scores of the gold set [n] and of all models' answers ``texts`` [models][questions][repeats], in that shape; NaN where there is none."""
+def judge_all(settings: Params, training: Path, gold: Labelled, asked: Questions, texts: Sequence[Sequence[Sequence[str]]]) -> Scores:
+    """Each judge's scores of the gold set and of all models' answers, ``texts`` [models][questions][repeats]."""
     answers = [Answer(text, question.text) for model in texts for question, repeats in zip(asked.questions, model, strict=True) for text in repeats]
-    found = {}
+    found: Scores = {}
     for name in settings.judges:
         with judging.opened(name, settings, training) as judge:
             truth = judges.judged(judge, [Answer(text) for text in gold.texts])
