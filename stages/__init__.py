@@ -10,8 +10,10 @@ agreement  metrics.agreement  the filter's scores against gold
 injection  metrics.injection  how far posts that instruct the annotator move their score
 sft        models.sft         adapters by supervised fine-tuning
 dpo        models.dpo         adapters by direct preference optimisation
+training   metrics.training   loss, learning rate and held-out figures of every adapter over its steps
 compass    metrics.compass    where each checkpoint stands on two axes
 judge      metrics.judge      how far left or right its free answers are
+capability metrics.capability what tuning does to knowledge, fluency and refusals
 summary    metrics.summary    what a reviewer reads first
 usage      metrics.usage      what was asked of language models
 release    models.release     adapters with cards and provenance, ready to be shared
