@@ -79,11 +79,12 @@ def choose_items(survey: Survey, settings: Params) -> tuple[list[Question], list
     topics = dict.fromkeys(item.topic for item in survey.items.values())
     wrong: list[tuple[str, str, Collection[str]]] = [("topics", name, topics) for name in settings.topics if name not in topics]
     wrong += [("unstated", name, survey.demographics) for name in settings.unstated if name not in survey.demographics]
-    if settings.held_out_items != "codebook":
-        wrong += [("held_out_items", name, survey.items) for name in settings.held_out_items if name not in survey.items]
-    if wrong:
-        raise InputError("params.yaml:\n" + "\n".join(f"  interview.{key}: {survey.name} has no '{name}', only {', '.join(known)}." for key, name, known in wrong))
     items = [item for item in survey.items.values() if not settings.topics or item.topic in settings.topics]
+    if settings.held_out_items != "codebook":
+        names = [item.name for item in items]
+        wrong += [("held_out_items", name, names) for name in settings.held_out_items if name not in names]
+    if wrong:
+        raise InputError("params.yaml:\n" + "\n".join(f"  interview.{key}: {survey.name} has no '{name}' to choose, only {', '.join(known)}." for key, name, known in wrong))
     held_out = [item for item in items if (item.held_out if settings.held_out_items == "codebook" else item.name in settings.held_out_items)]
     trained = [item for item in items if item not in held_out]
     if not trained:

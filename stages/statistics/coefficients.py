@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 SIGNIFICANT = 1.96
 "Standard errors from 0 at which the sign of a coefficient is taken as known."
+NOTHING = 1e-9
+"Coefficients of scores 0 .. 1 below this are rounding errors."
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,14 @@ def indicators(columns: Mapping[str, Sequence[str | None]]) -> tuple[list[str], 
 
 
 def regress(scores: Array, known: Array, weights: Array) -> Fit:
-    """Weighted least squares of ``scores`` [n] on ``known`` [n, c] and an intercept.
+    """Weighted least squares of ``scores`` [n], about 0 .. 1, on ``known`` [n, c] and an intercept.
 
     Standard errors are White's (1980, Econometrica 48:817), with Σ w² e² x xᵀ between the inverses of Σ w x xᵀ.
     """
     design = np.column_stack([np.ones(len(scores)), known])
     inverse = np.linalg.pinv(design.T @ (design * weights[:, None]))
     coefficients = inverse @ (design.T @ (weights * scores))
+    coefficients[np.abs(coefficients) < NOTHING] = 0
     pulls = design * (weights * (scores - design @ coefficients))[:, None]
     errors = np.sqrt(np.clip(np.diag(inverse @ (pulls.T @ pulls) @ inverse), 0, None))
     return Fit(coefficients[1:], errors[1:])

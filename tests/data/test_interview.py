@@ -152,9 +152,10 @@ def test_parameters_choose_topics_and_items(survey: Survey) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"topics": ["climate"]}, r"interview\.topics: gss-year2018 has no 'climate', only environment, places"),
-        ({"held_out_items": ["natpark"]}, r"interview\.held_out_items: gss-year2018 has no 'natpark', only environment, energy"),
-        ({"unstated": ["region"]}, r"interview\.unstated: gss-year2018 has no 'region', only age, sex"),
+        ({"topics": ["climate"]}, r"interview\.topics: gss-year2018 has no 'climate' to choose, only environment, places"),
+        ({"held_out_items": ["natpark"]}, r"interview\.held_out_items: gss-year2018 has no 'natpark' to choose, only environment, energy"),
+        ({"held_out_items": ["childcare"]}, r"interview\.held_out_items: gss-year2018 has no 'childcare' to choose, only environment, energy, parks, transit"),
+        ({"unstated": ["region"]}, r"interview\.unstated: gss-year2018 has no 'region' to choose, only age, sex"),
         ({"held_out_items": ["environment", "energy", "parks", "transit"]}, "leaves no item to train on"),
     ],
 )
