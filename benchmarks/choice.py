@@ -19,7 +19,7 @@ from benchmarks.generation import SHIPPED, parameters, peak_flops
 from stages import prompts
 from stages.corpora.truthsocial import read
 from stages.llm.interface import in_order
-from stages.llm.llamacpp import LlamaCpp
+from stages.llm.llamacpp import LlamaCpp, common_prefix
 from stages.models.base import convert, resolve
 
 POSTS, LENGTH, ALONE = 300, 220, 100
@@ -45,7 +45,7 @@ def main() -> None:
             own_seconds = time.perf_counter() - start
             alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]
             tokens = sum(choice.prompt_tokens for choice in ours)
-            shared = _shared([model.tokenizer.tokens(text) for text in texts])
+            shared = common_prefix([model.tokenizer.tokens(text) for text in texts])
             computed = 2 * parameters(model) * (tokens - shared * (len(ours) - 1)) / own_seconds
     difference = np.abs(np.subtract([c.probabilities for c in ours[:ALONE]], [c.probabilities for c in alone])).max()
     print(f"create_completion: {len(texts) / seconds:.1f} posts/s; choose: {len(texts) / own_seconds:.1f} posts/s", file=sys.stderr)
@@ -63,11 +63,6 @@ def main() -> None:
             }
         )
     )
-
-
-def _shared(sequences: list[list[int]]) -> int:
-    low, high = min(sequences), max(sequences)
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(map(len, sequences)))
 
 
 if __name__ == "__main__":

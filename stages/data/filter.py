@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stages import command, params, prompts, tables
 from stages.errors import InputError
-from stages.llm.injection import without_orders
+from stages.llm.injection import shown
 from stages.llm.interface import LanguageModel, in_order
 from stages.llm.local import Annotator, annotating_model
 from stages.params import Section
@@ -58,7 +58,7 @@ def filter_posts(posts: pa.Table, leaning: str, model: LanguageModel, task: Task
     :raises InputError: if no post reaches the threshold.
     """
     usable = np.array(posts.column("status").to_pylist()) == "kept"
-    texts = [without_orders(text)[:max_characters] for text in posts.filter(pa.array(usable)).column("text").to_pylist()]
+    texts = [shown(text, max_characters) for text in posts.filter(pa.array(usable)).column("text").to_pylist()]
     distribution = np.full((len(posts), SCORES), np.nan)
     distribution[usable] = probabilities(texts, leaning, model, task, calibrate=settings.calibrate)
     score = np.where(usable, np.argmax(np.nan_to_num(distribution, nan=-1), axis=1), -1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from stages import command, params, prompts, tables
 from stages.files import short_hash
-from stages.llm.injection import without_orders
+from stages.llm.injection import shown
 from stages.llm.interface import LanguageModel, Sampling
 from stages.llm.local import Annotator, annotating_model
 from stages.llm.writing import Rows, write
@@ -41,9 +41,7 @@ def choose_posts(scored: Sequence[dict[str, Any]], limit: int) -> list[dict[str,
 def instruct(posts: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params, max_characters: int) -> Rows:
     """Rows of ``data/instructions``."""
     sampling = Sampling(settings.max_tokens, settings.temperature, seed=settings.seed)
-    asked = [
-        ({"post": without_orders(post["text"])[:max_characters]}, {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "response": post["text"]}) for post in posts
-    ]
+    asked = [({"post": shown(post["text"], max_characters)}, {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "response": post["text"]}) for post in posts]
     return write(model, task, leaning, asked, "instruction", sampling)
 
 

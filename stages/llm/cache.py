@@ -83,9 +83,8 @@ class Cached:
             return None
 
     def _put(self, key: bytes, answer: object) -> None:
-        self._run(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", key, self.fingerprint, int(time.time()), json.dumps(answer)
-        )  # a killed process loses none, and others wait for microseconds
+        # a transaction for each answer: a killed process loses none, and others wait for microseconds
+        self._run("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", key, self.fingerprint, int(time.time()), json.dumps(answer))
 
     def _run(self, statement: str, *values: bytes | str | int) -> list[Any]:
         try:

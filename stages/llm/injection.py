@@ -33,3 +33,8 @@ def without_orders(text: str) -> str:
     parts = PART.findall(text)
     kept = [part for part in parts if not ORDERS.search(part)]
     return "".join(kept).strip()
+
+
+def shown(post: str, length: int) -> str:
+    """What an annotator sees of a post: its first ``length`` characters, without orders."""
+    return without_orders(post)[:length]

@@ -94,7 +94,7 @@ class LlamaCpp:
     def _share_prefix(self, prompts: Sequence[list[int]]) -> int:
         """Forget everything, then evaluate what all prompts begin with, once, as sequence 0; how many tokens that is."""
         self._context.clear()
-        shared = _common_prefix(prompts)
+        shared = common_prefix(prompts)
         if shared:
             self._context.extend(0, prompts[0][:shared], 0)
         return shared
@@ -271,7 +271,7 @@ def _parts(branches: Sequence[Tokens], prompts: int) -> Iterator[Sequence[Tokens
         yield branches[first : first + size]
 
 
-def _common_prefix(sequences: Sequence[list[int]]) -> int:
+def common_prefix(sequences: Sequence[list[int]]) -> int:
     """How many first tokens all share, leaving each at least one of its own."""
     if not sequences:
         return 0

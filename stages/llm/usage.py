@@ -29,6 +29,11 @@ class Usage:
     cut: int = 0
     "answers whose prompt had to be shortened to fit"
 
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.prompt_tokens + self.completion_tokens
+
     def add(self, answer: Completion | Choice) -> None:
         """Count one answer."""
         self.answers += 1
@@ -62,10 +67,10 @@ class Metered:
     def _count(self, answers: Iterator[tuple[int, A]], n: int) -> Iterator[tuple[int, A]]:
         self._bar = self._bar or Progress(self.what, self.total or n, "answers")
         for index, answer in answers:
-            hits = self.model.hits
+            hits, before = self.model.hits, self.usage.tokens
             self.usage.add(answer)
             if hits == self._hits:
-                self._new_tokens += answer.prompt_tokens + (answer.completion_tokens if isinstance(answer, Completion) else 0)
+                self._new_tokens += self.usage.tokens - before
             self._hits = hits
             rate = self._new_tokens / max(1e-9, time.monotonic() - self._start)
             self._bar.add(1, cached=f"{hits / self.usage.answers:.0%}", tokens=f"{rate:.0f}/s")

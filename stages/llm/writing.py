@@ -77,7 +77,7 @@ def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:
         return Written(answer.text, "refusal")
     if any(_copies(found, value) for value in given.values()):
         return Written(answer.text, "copy")
-    if found in {task.read(turn["answer"]) for turn in task.turns}:
+    if found in task.example_answers:
         return Written(answer.text, "example")
     return Written(found, None)
 

@@ -19,7 +19,7 @@ from stages.llm.local import Measuring, measured_model
 from stages.params import Section
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
+from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 
 PROMPT = Path("prompts/instruments/compass.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "item": pa.string(), "wording": pa.string(), "value": pa.float32(), "mass": pa.float32()})
@@ -58,12 +58,9 @@ def rows(point: Checkpoint, answers: Answers, questionnaire: Questionnaire, word
 
 def write_curve(path: Path, measured: Mapping[Checkpoint, Mapping[str, Figures | float]], axes: Sequence[str]) -> None:
     """Both axes with their intervals over steps, as one row a checkpoint."""
-    ends = ("value", "low", "high")
-    lines = []
-    for adapter, step, point in curve(measured):
-        scores = [measured[point].get(axis) for axis in axes]
-        lines.append([adapter, step, *(score[end] if isinstance(score, Mapping) else "" for score in scores for end in ends)])
-    results.write_plot(path, ["adapter", "step", *(axis if end == "value" else f"{axis}_{end}" for axis in axes for end in ends)], lines)
+    columns = ["adapter", "step", *(column for axis in axes for column in (axis, f"{axis}_low", f"{axis}_high"))]
+    lines = [[adapter, step, *(cell for axis in axes for cell in cells(measured[point], axis))] for adapter, step, point in curve(measured)]
+    results.write_plot(path, columns, lines)
 
 
 def main(base: Path, adapters: Path, target: Path, curve_table: Path, answers_table: Path) -> None:

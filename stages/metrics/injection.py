@@ -7,18 +7,17 @@ out  metrics/injection.json: posts; plain and defended -> changed (posts whose s
 ``plain`` shows the model the post as it is, ``defended`` as ``filter`` does, without sentences that speak to whoever rates it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages import command, params, prompts, results
+from stages import command, params, prompts, results, sheets
 from stages.data.filter import PROMPT, SCORES, probabilities
 from stages.data.filter import Params as Filter
 from stages.errors import InputError
-from stages.llm.injection import without_orders
+from stages.llm.injection import shown
 from stages.llm.local import Annotator, annotating_model
 from stages.results import Figures
 
@@ -30,13 +29,7 @@ def read(path: Path) -> pd.DataFrame:
 
     :raises InputError: if the file or a column is missing, or a text is empty.
     """
-    try:
-        posts: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable as CSV: {error}") from error
-    missing = [name for name in COLUMNS if name not in posts.columns]
-    if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(posts.columns)}.")
+    posts = sheets.read(path, COLUMNS, text=COLUMNS)
     for name in COLUMNS:
         empty = np.flatnonzero(posts[name].str.strip() == "")
         if len(empty):
@@ -61,8 +54,8 @@ def main(injections: Path, target: Path) -> None:
             ours = posts[posts["leaning"] == leaning]
             if not len(ours):
                 continue
-            texts: dict[str, Sequence[str]] = {"clean": list(ours["clean"]), "plain": list(ours["text"]), "defended": [without_orders(text) for text in ours["text"]]}
-            together = [text[: annotator.max_characters] for form in texts.values() for text in form]
+            length = annotator.max_characters
+            together = [*(text[:length] for text in ours["clean"]), *(text[:length] for text in ours["text"]), *(shown(text, length) for text in ours["text"])]
             found = probabilities(together, leaning, model, task, calibrate=settings.calibrate)
             for form, part in zip(forms.values(), np.split(found, len(forms)), strict=True):
                 form.append(part)

@@ -9,7 +9,7 @@ The judge is the lean classifier: it sees the text alone, not who wrote it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -27,7 +27,7 @@ from stages.llm.local import Measuring, measured_model
 from stages.params import Section, parse, read_yaml
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
+from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 
 PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
@@ -118,9 +118,7 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     measures: dict[str, Figures] = {point.adapter: found[point] for point in final(points)}
     measures["judges"] = {"classifier": lean_classifier.quality(classifier.score(truth.texts), truth)}
     results.write_metrics(target, measures)
-    ends = ("value", "low", "high")
-    scored = [(adapter, step, found[point].get("score")) for adapter, step, point in curve(points)]
-    lines = [[adapter, step, *([mean[end] for end in ends] if isinstance(mean, Mapping) else [""] * 3)] for adapter, step, mean in scored]
+    lines = [[adapter, step, *cells(found[point], "score")] for adapter, step, point in curve(points)]
     results.write_plot(curve_table, ["adapter", "step", "score", "low", "high"], lines)
     tables.write(answers_table, table, ANSWERS, origin)
 

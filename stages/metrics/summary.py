@@ -53,7 +53,7 @@ def separation(stance: pa.Table, judged: pa.Table, dataset: str, questionnaire: 
     found = {f"compass_{axis}": estimate(*instruments.keyed(difference, questionnaire, axis), SEED) for axis in questionnaire.axes}
     scores = judge_matrix(judged, right) - judge_matrix(judged, left)
     if np.isfinite(scores).any():  # questions that both answered readably
-        found["judge"] = estimate(scores, np.zeros(len(scores), dtype=np.int64), SEED)
+        found["judge"] = judge.mean_score(scores, SEED)
     return found
 
 
