@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import pydantic
 
 from stages import command, params, tables
@@ -29,27 +28,10 @@ from stages.data import survey as surveying
 from stages.errors import InputError
 from stages.files import short_hash
 from stages.params import Section
-from stages.surveys import codebook, personas
+from stages.surveys import codebook, interviews, personas
 from stages.surveys.balancing import Balance, Row, synthesize
 from stages.surveys.codebook import Question, Survey
 from stages.surveys.personas import Wordings
-
-INTERVIEW = pa.schema(
-    {
-        "id": pa.string(),
-        "respondent": pa.string(),
-        "item": pa.string(),
-        "wording": pa.string(),
-        "persona": pa.string(),
-        "question": pa.string(),
-        "options": pa.list_(pa.string()),
-        "order": pa.list_(pa.int8()),
-        "answer": pa.int8(),
-        "weight": pa.float64(),
-        "split": pa.string(),
-        "synthetic": pa.bool_(),
-    }
-)
 
 
 class Params(Section):
@@ -64,11 +46,6 @@ class Params(Section):
     unstated: tuple[str, ...]
     balance: Balance
     seed: int
-
-
-def schema(survey: Survey) -> pa.Schema:
-    """The columns of the interviews of ``survey``."""
-    return pa.schema([*INTERVIEW, *(pa.field(name, pa.string()) for name in survey.demographics)])
 
 
 def choose_items(survey: Survey, settings: Params) -> tuple[list[Question], list[Question]]:
@@ -166,8 +143,8 @@ def main(source: Path, book: Path, train: Path, test: Path) -> None:
     if settings.wordings > len(wordings.wordings):
         raise InputError(f"params.yaml: interview.wordings: prompts/interview.yaml has {len(wordings.wordings)}, not {settings.wordings}.")
     splits = divide(tables.read(source, surveying.schema(survey)).to_pylist(), survey, wordings, settings)
-    tables.write(train, splits["train"], schema(survey))
-    tables.write(test, [*splits["respondents"], *splits["items"]], schema(survey))
+    interviews.write(train, splits["train"], survey.demographics, settings.unstated)
+    interviews.write(test, [*splits["respondents"], *splits["items"]], survey.demographics, settings.unstated)
     print(f"interview {survey.name}: rows: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()), file=sys.stderr)
     if settings.balance.active:
         synthetic = {row["respondent"]: row[settings.balance.by] for row in splits["train"] if row["synthetic"]}

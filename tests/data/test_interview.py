@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.data.interview import Params, choose_items, divide, is_held_out, options_in_order, schema
+from stages.data.interview import Params, choose_items, divide, is_held_out, options_in_order
 from stages.data.survey import clean
 from stages.errors import InputError
 from stages.surveys import personas
@@ -167,8 +167,3 @@ def test_names_that_the_survey_does_not_have_are_refused(survey: Survey, changes
 def test_too_few_respondents_are_refused(survey: Survey, respondents: Rows) -> None:
     with pytest.raises(InputError, match="of 1 respondents, [01] are held out"):
         divide(respondents[:1], survey, WORDINGS, settings())
-
-
-def test_the_table_has_a_column_for_each_demographic(survey: Survey, splits: dict[str, Rows]) -> None:
-    assert set(splits["train"][0]) == set(schema(survey).names)
-    assert set(survey.demographics) <= set(schema(survey).names)

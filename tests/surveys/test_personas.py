@@ -15,9 +15,9 @@ ANN = {"age": "30 to 44", "age_number": 43.0, "sex": "female", "race": None, "ed
 
 def test_a_respondent_is_put_into_several_words() -> None:
     assert WORDINGS.personas(ANN, SURVEY.demographics, 3) == [
+        ("form", "Age: 30 to 44\nSex: female\nHighest degree: bachelor\nParty: Democrat\nWork: retired"),
         ("first", "I am 43 years old. I am a woman. My highest degree is a bachelor's degree. In politics, I am closer to the Democrats. At present I am retired."),
         ("second", "You are 43 years old. You are a woman. Your highest degree is a bachelor's degree. In politics, you are closer to the Democrats. At present you are retired."),
-        ("form", "Age: 30 to 44\nSex: female\nHighest degree: bachelor\nParty: Democrat\nWork: retired"),
     ]
 
 
@@ -29,7 +29,7 @@ def test_what_is_not_to_be_stated_is_in_no_wording() -> None:
 
 
 def test_somebody_unknown_is_a_member_of_the_public() -> None:
-    assert WORDINGS.personas(dict.fromkeys(ANN), SURVEY.demographics, 1) == [("first", "A member of the public.")]
+    assert WORDINGS.personas(dict.fromkeys(ANN), SURVEY.demographics, 1) == [("form", "A member of the public.")]
 
 
 @pytest.mark.parametrize(("book", "edition"), [("gss", "year2018"), ("ukhls", "wave10")])
