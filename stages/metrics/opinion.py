@@ -30,7 +30,7 @@ from stages.results import Figures
 from stages.statistics.distributions import mean_score
 from stages.statistics.groups import Array, Resampler, chosen, effective_size
 from stages.surveys import asking, baselines, interviews
-from stages.surveys.comparison import EVERYBODY, MEASURES, Answered, Cell, cells, figures, overall, reduction, subgroups
+from stages.surveys.comparison import EVERYBODY, MEASURES, Answered, Cell, cells, figures, log_loss, overall, reduction, subgroups
 from stages.surveys.interviews import Interviews, Row, on_scale, scale
 from stages.tuning.checkpoints import checkpoints, final
 
@@ -47,6 +47,10 @@ ANSWERS = pa.schema(
         "weight": pa.float64(),
     }
 )
+
+
+Lines = list[list[object]]
+"Rows of a CSV file."
 
 
 class Params(Section):
@@ -108,13 +112,12 @@ def compare(asked: Sequence[Item], simulated: Mapping[str, Sequence[Array]], dem
     return answered, cells(answered, Resampler(everyone, settings.seed), settings.min_group)
 
 
-def forest_or_tuned(split: str, some: Sequence[Cell], found: Mapping[str, Mapping[str, float]]) -> str:
-    """One sentence on where a random forest does better than the tuned model."""
+def forest_or_tuned(split: str, some: Sequence[Cell], loss: Mapping[str, float]) -> str:
+    """One sentence on where a random forest does better than the tuned model, with the ``loss`` of both."""
     groups = subgroups(some)
     better = [cell for cell in groups if cell.measured("kl", FOREST)[0] < cell.measured("kl", TUNED)[0]]
     known = "respondents held out" if split == "respondents" else "items held out"
     means = {model: float(np.mean([cell.measured("kl", model)[0] for cell in groups])) if groups else 0.0 for model in (FOREST, TUNED)}
-    loss = {model: found[model]["log_loss"] for model in (FOREST, TUNED)}
     return (
         f"For {known}, a random forest on the same attributes is nearer than the tuned model in {len(better)} of {len(groups)} pairs of item and subgroup "
         f"(mean KL {means[FOREST]:.3f} against {means[TUNED]:.3f}), and guesses single answers {'better' if loss[FOREST] < loss[TUNED] else 'no better'} "
@@ -159,9 +162,7 @@ def simulate(base: Path, adapter: Path, asked: Sequence[Item], task: Task) -> tu
         return found, valid, model.provenance(asking.PROMPT) | {"model": engine.base_fingerprint}
 
 
-def report(
-    asked: Sequence[Item], simulated: Mapping[str, Sequence[Array]], table: Interviews, settings: Params
-) -> tuple[dict[str, Figures], list[list[object]], list[list[object]]]:
+def report(asked: Sequence[Item], simulated: Mapping[str, Sequence[Array]], table: Interviews, settings: Params) -> tuple[dict[str, Figures | str], Lines, Lines]:
     """What goes into the metric file, the picture and the table of measures."""
     found: dict[str, dict[str, Figures]] = {model: {} for model in simulated}
     told: dict[str, Figures | str] = {}
@@ -178,12 +179,12 @@ def report(
             found[model][split] = figures(answered, some, model, table.stated)
         shares = {f"{name}{suffix}": reduction(part, name, BASE, TUNED) for suffix, part in (("", overall(some)), ("_groups", subgroups(some))) for name in ("kl", "chi2")}
         told["reduction" if split == "respondents" else "reduction_items"] = {name: share.figures() for name, share in shares.items() if share}
-        told[f"forest_or_tuned_{split}"] = forest_or_tuned(split, some, {model: found[model][split] for model in (FOREST, TUNED)})
+        told[f"forest_or_tuned_{split}"] = forest_or_tuned(split, some, {model: log_loss(answered, model) for model in (FOREST, TUNED)})
         people = {row["respondent"]: row["weight"] for i in chosen_items for row in asked[i].rows}
         sizes[split] = {"items": len(chosen_items), "respondents": len(people), "effective": effective_size(np.array(list(people.values())))}
         shown += picture(split, some, settings.picture, list(simulated))
         measured += measures(split, some, list(simulated))
-    return {**found, **told, "sample": sizes}, shown, measured
+    return {**told, **found, "sample": sizes}, shown, measured
 
 
 def main(base: Path, adapter: Path, train: Path, test: Path, target: Path, plot: Path, group_table: Path, answer_table: Path) -> None:

@@ -87,10 +87,8 @@ class Simulation:
     def _terms(self, some: Sequence[Panel]) -> list[dict[str, torch.Tensor]]:
         samples = [sample for panel in some for sample in panel.samples]
         states = answer_states(self.model, [sample.tokens for sample in samples], self.device)
-        terms = []
-        for panel, own in zip(some, states.split([len(panel.samples) for panel in some]), strict=True):
-            terms.append(self._panel_terms(panel, own))
-        return terms
+        parts = torch.split(states, [len(panel.samples) for panel in some])
+        return [self._panel_terms(panel, own) for panel, own in zip(some, parts, strict=True)]
 
     def _panel_terms(self, panel: Panel, states: torch.Tensor) -> dict[str, torch.Tensor]:
         def tensor(values: Sequence[object], dtype: torch.dtype) -> torch.Tensor:
@@ -170,7 +168,7 @@ def split(table: Interviews, settings: Params, share: float) -> tuple[list[Row],
     :raises InputError: if none is left to train on.
     """
     kept_out = held_out([row["respondent"] for row in table.rows], share if settings.validation else 0.0)
-    seen = [row for row, out in zip(table.rows, kept_out, strict=True) if not out]
+    seen: list[Row] = [row for row, out in zip(table.rows, kept_out, strict=True) if not out]
     require_rows(seen, f"{table.path} without the tuning.held_out share of {share}")
     known = {row["item"] for row in seen}
     return seen, [row for row, out in zip(table.rows, kept_out, strict=True) if out and row["item"] in known]

@@ -35,7 +35,7 @@ def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, ma
     output = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
     rows = output[torch.tensor(marks, device=states.device)].float()  # [k, d]
     shown = (states[:, None, :] * rows).sum(dim=-1).log_softmax(dim=-1)  # [n, k], by letter
-    return shown.gather(1, orders.argsort(dim=1))
+    return torch.gather(shown, 1, orders.argsort(dim=1))
 
 
 def performance(log_q: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, distance: Distance) -> torch.Tensor:
@@ -63,7 +63,7 @@ def parity_gap(log_q: torch.Tensor, weights: torch.Tensor, groups: torch.Tensor,
     Plain demographic parity would pull q̄_g - q̄_h to 0 and flatten groups that do differ. 0 where fewer than two groups occur. The mean of a few
     respondents strays from that of its group, so the more are compared at once, the less F is overestimated.
     """
-    found = [(int(g), groups == g) for g in groups.unique() if g >= 0]
+    found = [(g, groups == g) for g in sorted(set(groups.tolist()) - {-1})]
     if len(found) < 2:
         return log_q.new_zeros(())
     q = log_q.exp()
