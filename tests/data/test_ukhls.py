@@ -1,5 +1,6 @@
-"""A file in the exact form of Understanding Society, wave 10, goes from survey to interview. Nobody in it is real."""
+"""A file in the exact form of Understanding Society, wave 10, goes from survey to metrics. Nobody in it is real."""
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -14,6 +15,8 @@ from stages import tables
 from stages.data import interview as interviewing
 from stages.data import survey as surveying
 from stages.errors import InputError
+from stages.metrics import opinion
+from stages.models import simulate
 from stages.surveys.codebook import load
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +125,66 @@ def test_the_same_people_are_found_in_every_format(workspace: Path) -> None:
         surveying.main(write(people(), workspace, suffix), BOOK, workspace / "respondents.parquet")
         found.append(pq.read_table(workspace / "respondents.parquet").to_pylist())
     assert found[0] == found[1] == found[2]
+
+
+STUDY = """\
+simulate:
+  alpha: 1.0
+  beta: 1.0
+  gamma: 0.5
+  target: group
+  groups: [sex]
+  shrinkage: 10.0
+  distance: kl
+  parity: sex
+  hidden: income
+  panel: 4
+  validation: 0
+  steps: 2
+  checkpoint_every: 2
+  batch_size: 1
+  learning_rate: 0.001
+  weight_decay: 0.0
+  warmup: 0.1
+tuning:
+  lora: {rank: 4, alpha: 8, dropout: 0.0, attention: [q, v], mlp: false}
+  precision: bf16
+  held_out: 0.1
+  max_length: 64
+  clip: 1.0
+  seed: 1
+opinion: {respondents: 6, min_group: 2.0, picture: [sex], trees: 5, seed: 1}
+measuring: {context: 512}
+runtime: {sequences: 8, micro_batch: 4, device: cpu}
+"""
+
+
+def test_wave_10_goes_on_to_metrics(workspace: Path, base_model: Path) -> None:
+    changes = {"topics: []": "topics: [climate]", "wordings: 3": "wordings: 1", "active: true": "active: false"}
+    changes |= {"  - income\n": "".join(f"  - {name}\n" for name in ("income", "region", "family", "place", "ethnicity", "education"))}
+    params = (workspace / "params.yaml").read_text()
+    for old, new in changes.items():
+        assert old in params
+        params = params.replace(old, new)
+    (workspace / "params.yaml").write_text(params + STUDY)
+    shutil.copy(ROOT / "prompts/simulate.yaml", workspace / "prompts/simulate.yaml")
+    train, test, metrics = (workspace / name for name in ("train.parquet", "test.parquet", "metrics"))
+    found = []
+    for suffix in (".tab", ".dta"):
+        surveying.main(write(people(), workspace, suffix), BOOK, workspace / "respondents.parquet")
+        interviewing.main(workspace / "respondents.parquet", BOOK, train, test)
+        found.append((pq.read_table(train).to_pylist(), pq.read_table(test).to_pylist()))
+    assert found[0] == found[1]  # so what follows is the same for both formats
+    simulate.main(base_model, train, workspace / "opinion")
+    outputs = [metrics / name for name in ("opinion.json", "opinion.csv", "opinion_groups.csv", "opinion.parquet")]
+    opinion.main(base_model, workspace / "opinion", train, test, *outputs)
+    figures = json.loads(outputs[0].read_text())
+    assert set(figures) >= {"base", "tuned", "uniform", "marginal", "logistic", "forest", "reduction", "sample"}
+    assert set(figures["reduction"]["kl"]) == {"value", "low", "high"}
+    assert 1 < figures["sample"]["respondents"]["effective"] < figures["sample"]["respondents"]["respondents"] <= 6
+    answers = pq.read_table(outputs[3]).to_pylist()
+    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-5) for row in answers)
+    assert {row["model"] for row in answers} == {"base", "tuned", "uniform", "marginal", "logistic", "forest"}
 
 
 def test_a_file_whose_scale_runs_the_other_way_is_refused(workspace: Path) -> None:
