@@ -164,10 +164,12 @@ def parity(some: Sequence[Cell], model: str) -> dict[str, Figures | float]:
         real.append(float(parity_difference(people).mean()))
         gaps.append(float(parity_gap(people, theirs)))
         draws.append(parity_gap(np.stack([cell.real_draws for cell in own], axis=1), np.stack([cell.simulated_draws[model] for cell in own], axis=1)))
-    if not gaps:
+    drawn = np.mean(draws, axis=0) if draws else np.array([])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
         return {}
-    gap: Estimate = interval(float(np.mean(gaps)), np.nanmean(draws, axis=0))
-    return {"parity_difference": float(np.mean(simulated)), "parity_difference_real": float(np.mean(real)), "parity_gap": gap.figures()}
+    gap = interval(float(np.mean(gaps)), drawn).figures()
+    return {"parity_difference": float(np.mean(simulated)), "parity_difference_real": float(np.mean(real)), "parity_gap": gap}
 
 
 def sign_agreement(answered: Sequence[Answered], model: str, stated: Sequence[str]) -> Figures | None:
@@ -189,15 +191,18 @@ def reduction(some: Sequence[Cell], name: str, before: str, after: str) -> Estim
     both come from the same respondents.
     """
 
-    def freed(model: str) -> tuple[float, Array]:
-        value, draws = over(some, name, model)
-        pivotal = np.clip(2 * value - draws, 0, None)
-        return max(0.0, float(2 * value - np.nanmean(draws))), pivotal
-
     if not some:
         return None
-    (old, old_draws), (new, new_draws) = freed(before), freed(after)
-    usable = np.isfinite(old_draws) & np.isfinite(new_draws) & (old_draws > 0)
-    if old <= 0 or not usable.any():
+    (old, old_draws), (new, new_draws) = over(some, name, before), over(some, name, after)
+    usable = np.isfinite(old_draws) & np.isfinite(new_draws)
+    if not usable.any():
         return None
-    return interval(1 - new / old, 1 - new_draws[usable] / old_draws[usable])
+
+    def freed(value: float, draws: Array) -> tuple[float, Array]:
+        return max(0.0, float(2 * value - draws.mean())), np.clip(2 * value - draws, 0, None)
+
+    (old, old_draws), (new, new_draws) = freed(old, old_draws[usable]), freed(new, new_draws[usable])
+    there = old_draws > 0
+    if old <= 0 or not there.any():
+        return None
+    return interval(1 - new / old, 1 - new_draws[there] / old_draws[there])
