@@ -190,7 +190,6 @@ def reduction(some: Sequence[Cell], name: str, before: str, after: str) -> Estim
     Both divergences are freed of what sampling adds to them, and so are their bootstrap draws, as in :func:`stages.statistics.groups.divergence`;
     both come from the same respondents.
     """
-
     if not some:
         return None
     (old, old_draws), (new, new_draws) = over(some, name, before), over(some, name, after)

@@ -76,9 +76,8 @@ def panel(n: int = 4) -> Panel:
     generator = torch.Generator().manual_seed(5)
     tokens = torch.randint(300, (n, 9), generator=generator).tolist()
     orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)]
-    return Panel(
-        "parks", tuple(Sample(tuple(tokens[i][: 9 - i]), orders[i], (0.2, 0.3, 0.5), 0.5 + i / 3, i % 2, i % 3 - 1) for i in range(n)), np.array([[0.1, 0.3, 0.6], [0.6, 0.3, 0.1]])
-    )
+    samples = tuple(Sample(tuple(tokens[i][: 9 - i]), orders[i], (0.2, 0.3, 0.5), 0.5 + i / 3, i % 2, i % 3 - 1) for i in range(n))
+    return Panel("parks", samples, np.array([[0.1, 0.3, 0.6], [0.6, 0.3, 0.1]]))
 
 
 def loss_of(model: Any, wanted: Params, adversary: Adversary | None = None, panels: int = 1) -> tuple[float, dict[str, float]]:
