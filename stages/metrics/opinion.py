@@ -84,8 +84,7 @@ class Item:
         def ask(options: Sequence[str]) -> list[Prompt]:
             return [asking.ask(task, persona, self.question, options) for persona in self.personas]
 
-        k = len(self.options)
-        found, mass = choose_over_orders(model, ask, self.options, both_ways(k), asking.marks(task, k))
+        found, mass = choose_over_orders(model, ask, self.options, both_ways(len(self.options)))
         return np.stack([found[own].mean(axis=0) for own in self._told]), float(mass.mean())
 
     def answered(self, simulated: Mapping[str, Array], demographics: Sequence[str]) -> Answered:

@@ -20,6 +20,7 @@ from torchtune.modules import TransformerDecoder
 from stages import command, params
 from stages.errors import InputError
 from stages.files import replacing
+from stages.llm.options import OptionTree
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.prompts import Task
 from stages.runtime import Runtime
@@ -60,43 +61,33 @@ class Simulation:
     def __init__(
         self,
         model: TransformerDecoder,
-        marks: Sequence[int],
+        ending: Sequence[int],
         training: Sequence[Panel],
         kept_out: Sequence[Panel],
         device: torch.device,
-        micro_batch: int,
         settings: Params,
         adversary: Adversary | None = None,
     ) -> None:
-        """``marks``: the token of each letter. ``micro_batch``: how many respondents are evaluated at once, at least one panel."""
-        self.model, self.marks, self.training, self.kept_out = model, marks, training, kept_out
+        """``ending``: the tokens that end an answer. A panel is evaluated at once, whatever its size."""
+        self.model, self.ending, self.training, self.kept_out = model, ending, training, kept_out
         self.device, self.settings, self.adversary = device, settings, adversary
-        self.at_once = max(1, micro_batch // settings.panel)
 
     def __len__(self) -> int:
         return len(self.training)
 
     def parts(self, indices: Sequence[int]) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
         """See :class:`stages.tuning.loop.Objective`. Each term is logged before its weight; ``read``: how often the adversary reads the attribute."""
-        found = [self.training[i] for i in indices]
-        for first in range(0, len(found), self.at_once):
-            terms = self._terms(found[first : first + self.at_once])
-            loss = torch.stack([self._loss(one) for one in terms]).sum() / len(found)
-            yield loss, {name: float(sum(one[name].detach() for one in terms)) / len(found) for name in terms[0]}
+        for i in indices:
+            terms = self._panel_terms(self.training[i])
+            yield self._loss(terms) / len(indices), {name: float(term.detach()) / len(indices) for name, term in terms.items()}
 
-    def _terms(self, some: Sequence[Panel]) -> list[dict[str, torch.Tensor]]:
-        samples = [sample for panel in some for sample in panel.samples]
-        states = answer_states(self.model, [sample.tokens for sample in samples], self.device)
-        parts = torch.split(states, [len(panel.samples) for panel in some])
-        return [self._panel_terms(panel, own) for panel, own in zip(some, parts, strict=True)]
-
-    def _panel_terms(self, panel: Panel, states: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _panel_terms(self, panel: Panel) -> dict[str, torch.Tensor]:
         def tensor(values: Sequence[object], dtype: torch.dtype) -> torch.Tensor:
             return torch.tensor(values, dtype=dtype, device=self.device)
 
-        samples = panel.samples
-        orders = tensor([sample.order for sample in samples], torch.long)
-        log_q = option_log_probabilities(self.model, states, self.marks[: orders.shape[1]], orders)
+        samples, tree = panel.samples, OptionTree(panel.options, self.ending)
+        states = answer_states(self.model, [sample.tokens for sample in samples], tree, self.device)  # [n, m, d]
+        log_q = option_log_probabilities(self.model, states, tree, self.ending)
         weight = tensor([sample.weight for sample in samples], torch.float32)
         targets = tensor([sample.target for sample in samples], torch.float32)
         groups = tensor([sample.group for sample in samples], torch.long)
@@ -105,7 +96,7 @@ class Simulation:
             "fairness": parity_gap(log_q, weight, groups, torch.tensor(panel.real, dtype=torch.float32, device=self.device)),
         }
         if self.adversary:
-            found["adversarial"], found["read"] = self.adversary(states, tensor([sample.hidden for sample in samples], torch.long))
+            found["adversarial"], found["read"] = self.adversary(states[:, 0].float(), tensor([sample.hidden for sample in samples], torch.long))
         return found
 
     def _loss(self, terms: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -118,19 +109,8 @@ class Simulation:
 
     def held_out(self) -> dict[str, float]:
         """Every term, as logged in training, over the panels of respondents kept from training."""
-        terms = [one for first in range(0, len(self.kept_out), self.at_once) for one in self._terms(self.kept_out[first : first + self.at_once])]
+        terms = [self._panel_terms(panel) for panel in self.kept_out]
         return {name: float(torch.stack([one[name] for one in terms]).mean()) for name in terms[0]} if terms else {}
-
-
-def mark_tokens(tokenizer: Tokenizer, task: Task, k: int) -> list[int]:
-    """The token of each of the first ``k`` letters.
-
-    :raises InputError: if the model's vocabulary cuts a letter into several tokens.
-    """
-    found = [tokenizer.tokens(mark, special=False) for mark in asking.marks(task, k)]
-    if any(len(tokens) != 1 for tokens in found) or len({tokens[0] for tokens in found}) < k:
-        raise InputError(f"{asking.PROMPT}: options: {', '.join(task.options[:k])} are not one token each for {tokenizer.file}. Choose other marks.")
-    return [tokens[0] for tokens in found]
 
 
 def prepare(rows: Sequence[Row], known: Sequence[Row], task: Task, tokenizer: Tokenizer, settings: Params, longest: int, labels: Mapping[str, int], seed: int) -> list[Panel]:
@@ -142,15 +122,18 @@ def prepare(rows: Sequence[Row], known: Sequence[Row], task: Task, tokenizer: To
     parity = GroupAnswers(known, (settings.parity,), 0.0)
     groups = labels_of(known, settings.parity)
     samples: dict[str, list[Sample]] = {}
+    options: dict[str, tuple[tuple[int, ...], ...]] = {}
     for row in rows:
         tokens = tokenizer.tokens(tokenizer.render(asking.ask(task, row["persona"], row["question"], row["options"])))
         if len(tokens) > longest:
             raise InputError(f"interview {row['id']}: its prompt has {len(tokens)} tokens, and the model takes {longest}. State fewer attributes: interview.unstated.")
         target = answers(row) if settings.target == "answer" else targets.of(row)
         group, hidden = groups.get(row[settings.parity], -1), labels.get(row[settings.hidden], -1)
-        samples.setdefault(row["item"], []).append(Sample(tuple(tokens), tuple(row["order"]), target, row["weight"], group, hidden))
+        if row["item"] not in options:
+            options[row["item"]] = tuple(tuple(tokenizer.tokens(option, special=False)) for option in interviews.scale(row))
+        samples.setdefault(row["item"], []).append(Sample(tuple(tokens), target, row["weight"], group, hidden))
     real = {item: np.array([parity.labelled(item, (label,)) for label in groups]) for item in samples}
-    return panels(samples, real, settings.panel, seed)
+    return panels(samples, options, real, settings.panel, seed)
 
 
 def check(settings: Params, table: Interviews) -> None:
@@ -191,9 +174,9 @@ def main(base: Path, source: Path, target: Path) -> None:
     if adversary:
         model.adversary = adversary  # so that the loop trains it; checkpoints leave it out
     with tokenizer_of(base / "model.gguf") as tokenizer:
-        marks = mark_tokens(tokenizer, task, max(len(row["options"]) for row in table.rows))
+        ending = list(tokenizer.ending)
         training, validating = (prepare(rows, seen, task, tokenizer, settings, architecture.max_position_embeddings, labels, tuning.seed) for rows in (seen, unseen))
-    objective = Simulation(model, marks, training, spread(validating, settings.validation), device, runtime.micro_batch, settings, adversary)
+    objective = Simulation(model, ending, training, spread(validating, settings.validation), device, settings, adversary)
     print(f"{target.name}: {len(training)} panels, {min(len(training), settings.steps * settings.batch_size)} of them are trained on", file=sys.stderr)
     with replacing(target) as folder:
         folder.mkdir()

@@ -16,8 +16,6 @@ class Sample:
 
     tokens: tuple[int, ...]
     "of the chat up to the answer"
-    order: tuple[int, ...]
-    "[k], the place on the scale of the option at each letter"
     target: tuple[float, ...]
     "[k], in the order of the scale"
     weight: float
@@ -32,6 +30,8 @@ class Panel:
     """Respondents who are compared with each other."""
 
     item: str
+    options: tuple[tuple[int, ...], ...]
+    "[k], the tokens of each option, in the order of the scale"
     samples: tuple[Sample, ...]
     real: Array
     "[g, k]: how each group really answers"
@@ -87,12 +87,12 @@ def labels_of(rows: Sequence[Row], attribute: str) -> dict[str, int]:
     return {label: i for i, label in enumerate(sorted({row[attribute] for row in rows if row[attribute] is not None}))}
 
 
-def panels(samples: Mapping[str, Sequence[Sample]], real: Mapping[str, Array], size: int, seed: int) -> list[Panel]:
+def panels(samples: Mapping[str, Sequence[Sample]], options: Mapping[str, tuple[tuple[int, ...], ...]], real: Mapping[str, Array], size: int, seed: int) -> list[Panel]:
     """The samples of each item, shuffled, in panels of ``size``; what is left over is used only where an item has fewer than that."""
     found = []
     for item, given in samples.items():
         shuffled = list(given)
         random.Random(f"panels {seed} {item}").shuffle(shuffled)
         parts = [tuple(shuffled[first : first + size]) for first in range(0, len(shuffled), size)]
-        found += [Panel(item, part, real[item]) for part in parts if len(part) == size or len(parts) == 1]
+        found += [Panel(item, options[item], part, real[item]) for part in parts if len(part) == size or len(parts) == 1]
     return found

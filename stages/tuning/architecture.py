@@ -126,10 +126,13 @@ def build(architecture: Architecture, lora: Lora) -> TransformerDecoder:
         )
 
 
-def hidden_states(model: TransformerDecoder, tokens: torch.Tensor) -> torch.Tensor:
-    """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d]."""
+def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+    """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d].
+
+    ``mask`` [b, s, s] says which tokens (last axis) each token looks at, ``positions`` [b, s] where it stands; by default all before it, one after the other.
+    """
     h = model.tok_embeddings(tokens)
     for layer in model.layers:
-        h = layer(h)
+        h = layer(h, mask=mask, input_pos=positions)
     norm: nn.Module = model.norm
     return torch.as_tensor(norm(h))

@@ -1,7 +1,7 @@
 """What tuning on survey answers minimises: L = α·performance + β·fairness + γ·adversarial.
 
 Everything is read off q, a model's probabilities over the options of one item, in the order of its scale. They are what
-:meth:`stages.llm.interface.LanguageModel.choose` measures: the next-token probabilities of the options' letters, divided by their sum.
+:meth:`stages.llm.interface.LanguageModel.choose` measures: the probability of each option's words, divided by the sum over options.
 """
 
 from collections.abc import Sequence
@@ -12,30 +12,63 @@ import torch
 from torch import nn
 from torchtune.modules import TransformerDecoder
 
+from stages.llm.options import OptionTree
 from stages.tuning.architecture import hidden_states
+from stages.tuning.losses import TokenLogProbability
 
 Distance = Literal["kl", "wasserstein"]
 
 
-def answer_states(model: TransformerDecoder, prompts: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """The states [n, d] from which a model answers ``prompts``, each the tokens of a chat up to the answer."""
-    tokens = torch.zeros(len(prompts), max(map(len, prompts)), dtype=torch.long)
-    for i, prompt in enumerate(prompts):
-        tokens[i, : len(prompt)] = torch.tensor(prompt)
-    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-    return hidden_states(model, tokens.to(device))[torch.arange(len(prompts), device=device), last].float()
+def answer_states(model: TransformerDecoder, prompts: Sequence[Sequence[int]], tree: OptionTree, device: torch.device) -> torch.Tensor:
+    """The states [n, m, d] from which a model goes on after each of ``prompts`` (tokens up to the answer) and each beginning of an option.
 
-
-def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, marks: Sequence[int], orders: torch.Tensor) -> torch.Tensor:
-    """Options' log-probabilities, log q [n, k], in the order of the scale, from ``states`` [n, d].
-
-    ``marks`` [k] are the tokens of the letters, ``orders`` [n, k] the place on the scale of the option at each letter. Products are taken in float32
-    also where the rest of the model computes in bfloat16, which would round log-probabilities to steps of .06 and more.
+    Beginnings are in the order of :func:`beginnings`, the empty one first. They follow the prompt in one sequence, where each looks at the prompt and
+    at its own beginning alone, so a prompt is evaluated once however many options there are.
     """
-    output = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
-    rows = output[torch.tensor(marks, device=states.device)].float()  # [k, d]
-    shown = (states[:, None, :] * rows).sum(dim=-1).log_softmax(dim=-1)  # [n, k], by letter
-    return torch.gather(shown, 1, orders.argsort(dim=1))
+    nodes = beginnings(tree)
+    inner = nodes[1:]
+    longest = max(map(len, prompts))
+    n, size = len(prompts), longest + len(inner)
+    tokens, positions = torch.zeros(n, size, dtype=torch.long), torch.zeros(n, size, dtype=torch.long)
+    mask = torch.eye(size, dtype=torch.bool).repeat(n, 1, 1)  # padding looks at itself
+    places = torch.zeros(n, len(nodes), dtype=torch.long)
+    family = torch.tensor([[one[: len(other)] == other for other in inner] for one in inner]).reshape(len(inner), len(inner))
+    for i, prompt in enumerate(prompts):
+        start, end = len(prompt), len(prompt) + len(inner)
+        tokens[i, :end] = torch.tensor([*prompt, *(node[-1] for node in inner)])
+        positions[i, :end] = torch.tensor([*range(start), *(start + len(node) - 1 for node in inner)])
+        mask[i, :start, :start] = torch.ones(start, start, dtype=torch.bool).tril()
+        mask[i, start:end, :start] = True
+        mask[i, start:end, start:end] = family
+        places[i] = torch.arange(start - 1, end)
+    h = hidden_states(model, tokens.to(device), mask.to(device), positions.to(device))
+    return h[torch.arange(n, device=device)[:, None], places.to(device)]
+
+
+def beginnings(tree: OptionTree) -> list[tuple[int, ...]]:
+    """What options begin with, after which a further token's probability is wanted; the empty beginning first."""
+    return sorted(tree.wanted)
+
+
+def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, tree: OptionTree, ending: Sequence[int]) -> torch.Tensor:
+    """Options' log-probabilities, log q [n, k], in the order of the ``tree``'s options, from the states [n, m, d] of :func:`answer_states`.
+
+    An option's probability is the product of its tokens', among all that the model could say; where it begins another option, of an ``ending`` token
+    there as well. q divides by the sum over options.
+    """
+    weight = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
+    places = {node: i for i, node in enumerate(beginnings(tree))}
+    steps = [(beginning, token) for beginning, tokens in tree.wanted.items() for token in sorted(tokens)]
+    rows = states[:, [places[beginning] for beginning, _ in steps]]  # [n, t, d]
+    targets = torch.tensor([token for _, token in steps], device=states.device).repeat(len(states))
+    flat = TokenLogProbability.apply(rows.flatten(0, 1).to(weight.dtype), weight, targets)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    found = dict(zip(steps, flat.view(len(states), len(steps)).unbind(dim=1), strict=True))
+    whole = []
+    for option in tree.options:
+        total = torch.stack([found[option[:i], token] for i, token in enumerate(option)]).sum(dim=0)
+        begins_another = option in tree.wanted
+        whole.append(total + torch.stack([found[option, token] for token in ending]).logsumexp(dim=0) if begins_another else total)
+    return torch.stack(whole, dim=1).log_softmax(dim=1)
 
 
 def performance(log_q: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, distance: Distance) -> torch.Tensor:
@@ -104,5 +137,6 @@ class Adversary(nn.Module):
         if not known.any():
             return states.new_zeros(()), states.new_zeros(())
         reversed_states: torch.Tensor = Reversal.apply(states[known])  # type: ignore[no-untyped-call]  # torch does not annotate it
-        scores = self.head(reversed_states).float()
+        with torch.autocast(states.device.type, enabled=False):
+            scores = self.head(reversed_states)
         return nn.functional.cross_entropy(scores, labels[known]), (scores.argmax(dim=1) == labels[known]).float().mean()

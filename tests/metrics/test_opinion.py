@@ -34,8 +34,8 @@ def test_respondents_of_one_persona_are_asked_once_in_both_orders(fake_model: ty
     model = fake_model(choices=[[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.3, 0.2, 0.5], [0.5, 0.2, 0.3]])
     found, mass = item.simulate(model, TASK)
     assert len(model.history) == 4
-    assert [prompt[-1].content.splitlines()[1] for prompt in model.history] == ["A) little", "A) little", "A) much", "A) much"]
-    right, left = [0.5, 0.2, 0.3], [0.2, 0.2, 0.6]  # scale: little, right, much; each the mean of an order and its reverse
+    assert [prompt[-1].content.splitlines()[1] for prompt in model.history] == ["- little", "- little", "- much", "- much"]
+    right, left = [0.6, 0.2, 0.2], [0.2, 0.2, 0.6]  # scale: little, right, much; each the mean of an order and its reverse
     np.testing.assert_allclose(found, [left if i % 2 else right for i in range(10)])
     assert mass == 1
 
@@ -88,7 +88,9 @@ def test_every_model_has_its_measures(told: tuple[dict[str, Any], Any, Any]) -> 
 
 def test_the_sentence_says_where_the_forest_is_nearer(told: tuple[dict[str, Any], Any, Any]) -> None:
     sentence = told[0]["forest_or_tuned_respondents"]
-    assert sentence.startswith("For respondents held out, a random forest on the same attributes is nearer than the tuned model in 0 of 4 pairs of item and subgroup")
+    kl = {model: [line[8] for line in told[2] if line[0] == model and line[1] == "respondents" and line[3] != "everybody"] for model in ("forest", "tuned")}
+    nearer = sum(float(str(one)) < float(str(other)) for one, other in zip(kl["forest"], kl["tuned"], strict=True))
+    assert sentence.startswith(f"For respondents held out, a random forest on the same attributes is nearer than the tuned model in {nearer} of 4 pairs of item and subgroup")
     assert "guesses single answers no better" in sentence
 
 

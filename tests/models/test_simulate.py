@@ -12,12 +12,13 @@ from stages import prompts
 from stages.errors import InputError
 from stages.llm.interface import in_order
 from stages.llm.llamacpp import LlamaCpp
+from stages.llm.options import OptionTree
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import simulate
-from stages.models.simulate import Params, Simulation, check, mark_tokens, prepare, split, spread
+from stages.models.simulate import Params, Simulation, check, prepare, split, spread
 from stages.params import parse
 from stages.surveys import interviews
-from stages.surveys.asking import ask, marks
+from stages.surveys.asking import ask
 from stages.surveys.interviews import Interviews
 from stages.surveys.panels import Panel, Sample
 from stages.tuning import weights
@@ -28,7 +29,9 @@ ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 TASK = prompts.load(ROOT / "prompts/simulate.yaml")
 OPTIONS = ("too much", "about right", "too little")
-MARKS = [20, 21, 22]
+ENDING = [2]
+LABELS = ((20, 7), (20, 8), (21,))
+TREE = OptionTree(LABELS, ENDING)
 VALUES = {
     "alpha": 1.0,
     "beta": 0.0,
@@ -75,15 +78,14 @@ TABLE = Interviews(Path("train.parquet"), ROWS, ("party", "ideology"), ("party",
 def panel(n: int = 4) -> Panel:
     generator = torch.Generator().manual_seed(5)
     tokens = torch.randint(300, (n, 9), generator=generator).tolist()
-    orders = [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)]
-    samples = tuple(Sample(tuple(tokens[i][: 9 - i]), orders[i], (0.2, 0.3, 0.5), 0.5 + i / 3, i % 2, i % 3 - 1) for i in range(n))
-    return Panel("parks", samples, np.array([[0.1, 0.3, 0.6], [0.6, 0.3, 0.1]]))
+    samples = tuple(Sample(tuple(tokens[i][: 9 - i]), (0.2, 0.3, 0.5), 0.5 + i / 3, i % 2, i % 3 - 1) for i in range(n))
+    return Panel("parks", LABELS, samples, np.array([[0.1, 0.3, 0.6], [0.6, 0.3, 0.1]]))
 
 
 def loss_of(model: Any, wanted: Params, adversary: Adversary | None = None, panels: int = 1) -> tuple[float, dict[str, float]]:
     model.zero_grad()
     total, figures = 0.0, dict[str, float]()
-    for loss, shares in Simulation(model, MARKS, [panel()] * panels, [], CPU, 4, wanted, adversary).parts(range(panels)):
+    for loss, shares in Simulation(model, ENDING, [panel()] * panels, [], CPU, wanted, adversary).parts(range(panels)):
         loss.backward()
         total += float(loss.detach())
         for name, share in shares.items():
@@ -95,13 +97,13 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tiny: Callable[..., Any]) -> 
     model = tiny()
     adversary = Adversary(64, 2)
     with torch.no_grad():
-        states = answer_states(model, [sample.tokens for sample in panel().samples], CPU)
-        log_q = option_log_probabilities(model, states, MARKS, torch.tensor([sample.order for sample in panel().samples]))
+        states = answer_states(model, [sample.tokens for sample in panel().samples], TREE, CPU)
+        log_q = option_log_probabilities(model, states, TREE, ENDING)
         weight = torch.tensor([sample.weight for sample in panel().samples])
         terms = {
             "performance": float(performance(log_q, torch.tensor([[0.2, 0.3, 0.5]] * 4), weight, "kl")),
             "fairness": float(parity_gap(log_q, weight, torch.tensor([0, 1, 0, 1]), torch.tensor(panel().real, dtype=torch.float32))),
-            "adversarial": float(adversary(states, torch.tensor([-1, 0, 1, -1]))[0]),
+            "adversarial": float(adversary(states[:, 0], torch.tensor([-1, 0, 1, -1]))[0]),
         }
     loss, figures = loss_of(model, settings(alpha=2.0, beta=3.0, gamma=0.5), adversary)
     assert {name: figures[name] for name in terms} == pytest.approx(terms, rel=1e-3)
@@ -109,12 +111,10 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tiny: Callable[..., Any]) -> 
     assert loss_of(model, settings(alpha=0.0, beta=1.0))[0] == pytest.approx(terms["fairness"], rel=1e-3)
 
 
-def test_a_batch_is_the_mean_of_its_panels_however_many_are_evaluated_at_once(tiny: Callable[..., Any]) -> None:
+def test_a_batch_is_the_mean_of_its_panels(tiny: Callable[..., Any]) -> None:
     model = tiny()
     one, three = loss_of(model, settings(beta=1.0))[0], loss_of(model, settings(beta=1.0), panels=3)[0]
     assert three == pytest.approx(one, rel=1e-4)
-    together = sum(float(loss.detach()) for loss, _ in Simulation(model, MARKS, [panel()] * 3, [], CPU, 64, settings(beta=1.0)).parts([0, 1, 2]))
-    assert together == pytest.approx(one, rel=1e-4)
 
 
 def test_a_term_without_weight_moves_nothing(tiny: Callable[..., Any]) -> None:
@@ -130,7 +130,7 @@ def test_the_adversary_pulls_the_model_the_other_way(tiny: Callable[..., Any]) -
     model, adversary = tiny(), Adversary(64, 2)
     with_it = loss_of(model, settings(gamma=1.0), adversary) and [p.grad.clone() for p in model.parameters() if p.grad is not None]
     without = loss_of(model, settings()) and [p.grad.clone() for p in model.parameters() if p.grad is not None]
-    states = answer_states(model, [sample.tokens for sample in panel().samples], CPU)
+    states = answer_states(model, [sample.tokens for sample in panel().samples], TREE, CPU)[:, 0]
     model.zero_grad()
     known = torch.tensor([-1, 0, 1, -1])
     torch.nn.functional.cross_entropy(adversary.head(states[known >= 0]), known[known >= 0]).backward()
@@ -143,21 +143,22 @@ def test_held_out_panels_are_measured_like_training_ones(tiny: Callable[..., Any
     model = tiny()
     figures = loss_of(model, settings())[1]
     with torch.no_grad():
-        assert Simulation(model, MARKS, [], [panel(), panel()], CPU, 4, settings()).held_out() == pytest.approx(figures, rel=1e-4)
-        assert Simulation(model, MARKS, [panel()], [], CPU, 4, settings()).held_out() == {}
-    assert Simulation(model, MARKS, [panel()], [], CPU, 4, settings()).tokens([0, 0]) == 2 * (9 + 8 + 7 + 6)
+        assert Simulation(model, ENDING, [], [panel(), panel()], CPU, settings()).held_out() == pytest.approx(figures, rel=1e-4)
+        assert Simulation(model, ENDING, [panel()], [], CPU, settings()).held_out() == {}
+    assert Simulation(model, ENDING, [panel()], [], CPU, settings()).tokens([0, 0]) == 2 * (9 + 8 + 7 + 6)
 
 
 def test_training_reads_the_probabilities_that_choose_measures(base_model: Path, tokenizer: Tokenizer) -> None:
     lora = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "v"), mlp=False)
     _, model = weights.load_model(base_model, lora, CPU, 1)
     asked = [ask(TASK, one["persona"], one["question"], one["options"]) for one in ROWS[:3]]
+    tree = OptionTree([tokenizer.tokens(option, special=False) for option in OPTIONS], tokenizer.ending)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        states = answer_states(model, [tokenizer.tokens(tokenizer.render(prompt)) for prompt in asked], CPU)
-        shown = option_log_probabilities(model, states, mark_tokens(tokenizer, TASK, 3), torch.tensor([[0, 1, 2]] * 3)).exp()
+        states = answer_states(model, [tokenizer.tokens(tokenizer.render(prompt)) for prompt in asked], tree, CPU)
+        trained = option_log_probabilities(model, states, tree, tokenizer.ending).exp()
     with LlamaCpp(base_model / "model.gguf", 4, 256) as engine:
-        measured = np.array([choice.probabilities for choice in in_order(engine.choose(asked, marks(TASK, 3)), 3)])
-    np.testing.assert_allclose(shown.numpy(), measured, atol=0.05)
+        measured = np.array([choice.probabilities for choice in in_order(engine.choose(asked, OPTIONS), 3)])
+    np.testing.assert_allclose(trained.numpy(), measured, atol=0.05)
 
 
 def test_samples_learn_the_answers_of_their_group_or_their_own(tokenizer: Tokenizer) -> None:
@@ -177,12 +178,6 @@ def test_samples_learn_the_answers_of_their_group_or_their_own(tokenizer: Tokeni
 def test_a_prompt_that_the_model_cannot_take_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match=r"interview parks0: its prompt has \d+ tokens, and the model takes 20\. State fewer"):
         prepare(ROWS, ROWS, TASK, tokenizer, settings(), 20, {}, 1)
-
-
-def test_letters_that_are_no_single_tokens_are_refused(tokenizer: Tokenizer) -> None:
-    assert len(set(mark_tokens(tokenizer, TASK, 12))) == 12
-    with pytest.raises(InputError, match="one token each"):
-        mark_tokens(tokenizer, TASK.model_copy(update={"options": ("A", "nonsensical")}), 2)
 
 
 def test_respondents_are_kept_out_as_a_whole() -> None:

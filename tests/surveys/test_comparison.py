@@ -98,13 +98,13 @@ def test_log_loss_is_scikit_learns(asked: list[Answered]) -> None:
     assert log_loss(asked, "truth") == pytest.approx(expected)
 
 
-def test_a_model_that_turns_parties_round_has_the_wrong_signs(asked: list[Answered]) -> None:
-    turned = np.array([TRUTH.get({"left": "right", "right": "left"}.get(party, party), [1 / 3] * 3) for party in PARTIES])
-    right: Any = sign_agreement(asked, "truth", ["party"])
-    wrong: Any = sign_agreement([people(1, turned=turned)], "turned", ["party"])
-    assert right["share"] == 1
-    assert wrong["share"] == 0
-    assert sign_agreement(asked, "truth", ["sex"]) is None
+def test_a_model_that_turns_parties_round_has_the_wrong_signs() -> None:
+    whole = people(1, turned=np.array([TRUTH["right" if party == "left" else "left"] for party in PARTIES]))
+    models = {name: found[:600] for name, found in whole.simulated.items()}
+    one = Answered("item", whole.respondents[:600], whole.real[:600], models, whole.weights[:600], {"party": PARTIES[:600], "sex": [None] * 600})
+    assert sign_agreement([one], "truth", ["party"]) == {"share": 1.0, "n": 1}
+    assert sign_agreement([one], "turned", ["party"]) == {"share": 0.0, "n": 1}
+    assert sign_agreement([one], "truth", ["sex"]) is None
 
 
 def test_every_measure_is_in_the_figures(asked: list[Answered], found: list[Cell]) -> None:

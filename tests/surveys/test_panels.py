@@ -42,15 +42,19 @@ def test_labels_are_numbered_without_the_unknown() -> None:
     assert labels_of(ROWS, "party") == {"left": 0, "right": 1}
 
 
+OPTIONS = {"parks": ((1,), (2,)), "roads": ((3,), (4, 5))}
+
+
 def sample(i: int) -> Sample:
-    return Sample((i,), (0, 1), (1.0, 0.0), 1.0, 0, -1)
+    return Sample((i,), (1.0, 0.0), 1.0, 0, -1)
 
 
 def test_panels_hold_one_item_and_each_sample_at_most_once() -> None:
     given = {"parks": [sample(i) for i in range(7)], "roads": [sample(i) for i in range(2)]}
-    found = panels(given, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)
+    found = panels(given, OPTIONS, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)
     assert [(panel.item, len(panel.samples)) for panel in found] == [("parks", 3), ("parks", 3), ("roads", 2)]
     shown = [one.tokens for panel in found if panel.item == "parks" for one in panel.samples]
     assert len(set(shown)) == 6
+    assert found[2].options == ((3,), (4, 5))
     assert shown != sorted(shown)
-    assert panels(given, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)[0].samples == found[0].samples
+    assert panels(given, OPTIONS, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)[0].samples == found[0].samples

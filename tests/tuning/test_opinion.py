@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +7,7 @@ import torch
 from scipy.stats import entropy, wasserstein_distance
 from torch.autograd import gradcheck
 
+from stages.llm.options import OptionTree
 from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance
 
 CPU = torch.device("cpu")
@@ -124,19 +125,28 @@ def test_an_adversary_that_reads_the_attribute_is_right() -> None:
     assert [float(found) for found in adversary(states, torch.tensor([-1, -1]))] == [0, 0]
 
 
-@pytest.fixture
-def forward(tiny: Callable[..., Any]) -> Iterator[Any]:
+@pytest.mark.parametrize(
+    "options",
+    [
+        [(20,), (21,), (22,)],
+        [(20, 7), (20, 8, 9), (21,)],
+        [(20,), (20, 8), (21, 3)],  # the first begins the second
+    ],
+)
+def test_an_option_is_the_product_of_its_tokens(tiny: Callable[..., Any], options: list[tuple[int, ...]]) -> None:
     _, model = tiny(dtype=torch.float32)
-    yield model.float()
+    model.float()
+    prompts, ending, tree = [(5, 9, 7, 11), (4, 8)], [2, 3], OptionTree(options, [2, 3])
 
+    def chain(prompt: tuple[int, ...], option: tuple[int, ...]) -> float:
+        total = 0.0
+        for i, token in enumerate(option):
+            total += float(model(torch.tensor([[*prompt, *option[:i]]]))[0, -1].float().log_softmax(dim=-1)[token])
+        if any(other != option and other[: len(option)] == option for other in options):
+            total += float(model(torch.tensor([[*prompt, *option]]))[0, -1].float().log_softmax(dim=-1)[ending].logsumexp(dim=0))
+        return total
 
-def test_options_are_the_letters_share_of_the_next_token_on_the_scale(forward: Any) -> None:
-    prompts, marks = [(5, 9, 7), (4, 8)], [20, 21, 22]
-    orders = torch.tensor([[2, 0, 1], [0, 1, 2]])
     with torch.no_grad():
-        log_q = option_log_probabilities(forward, answer_states(forward, prompts, CPU), marks, orders)
-        for i, prompt in enumerate(prompts):
-            next_token = forward(torch.tensor([prompt]))[0, -1].float().softmax(dim=-1)
-            letters = next_token[marks] / next_token[marks].sum()
-            for letter, place in enumerate(orders[i]):
-                assert float(log_q[i, place].exp()) == pytest.approx(float(letters[letter]), rel=1e-4)
+        log_q = option_log_probabilities(model, answer_states(model, prompts, tree, CPU), tree, ending)
+        expected = torch.tensor([[chain(prompt, option) for option in options] for prompt in prompts]).log_softmax(dim=1)
+    torch.testing.assert_close(log_q, expected, atol=1e-4, rtol=1e-3)
