@@ -7,7 +7,7 @@ class Runtime(Section):
     """Fits the work to the machine."""
 
     sequences: int
-    "answers that are written side by side, at most 255"
+    "answers that are written side by side, at most 254"
     micro_batch: int
     "samples that are trained on side by side"
     device: str

@@ -1,14 +1,12 @@
 """OpenAI's Batch API: requests handed in as a file and answered within a day, at half the price.
 
-Which requests a batch holds is kept in the state folder from before it is submitted, and the batch carries the name of that record. So a batch
-survives the process that submitted it: the next one finds it by the record, or, if the process was killed before the record knew the batch's number,
-among the server's latest batches by the name, and reads its answers instead of asking again.
+A batch survives the process that submitted it: the next one finds it by its record (:mod:`stages.llm.batch_records`), or, if the process was killed before the
+record knew the batch's number, by the record's name among the server's latest batches, and reads its answers instead of asking again.
 """
 
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +15,12 @@ import anyio
 import pydantic
 
 from stages.errors import InputError
-from stages.files import replacing, short_hash
+from stages.llm.batch_records import Record, Records
 from stages.llm.chat import Body, Reply, most_tokens
 from stages.llm.connection import LONGEST_BACKOFF, Connection, RefusedError, Run
 
 REQUESTS, BYTES = 50_000, 150_000_000
 "The most that a batch may hold; OpenAI takes 200 MB."
-KEPT_SECONDS = 30 * 24 * 3600
-"How long answers can be fetched."
 TRANSFER = 10
 "A file may take so many times as long as an answer."
 URL: Literal["/v1/chat/completions"] = "/v1/chat/completions"
@@ -53,7 +49,7 @@ class _Batch(pydantic.BaseModel):
     errors: _Problems | None = None
     metadata: dict[str, str] | None = None
 
-    def bears(self, record: "Record") -> bool:
+    def bears(self, record: Record) -> bool:
         return (self.metadata or {}).get(MARK) == record.name
 
     @property
@@ -80,17 +76,6 @@ class _Line(pydantic.BaseModel):
     response: _Response | None = None
 
 
-class Record(pydantic.BaseModel):
-    """What is kept of a batch."""
-
-    name: str
-    "in the batch's metadata"
-    ids: list[str]
-    "of its requests"
-    batch: str | None = None
-    "its number at the server; none: not known to be submitted"
-
-
 def request_id(body: Body) -> str:
     """What identifies a request in any batch: a hash of its content."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
@@ -101,8 +86,7 @@ class Batches:
 
     def __init__(self, connection: Connection, folder: Path) -> None:
         """Keep records in ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._connection, self._folder = connection, folder
+        self._connection, self._records = connection, Records(folder)
 
     async def answer(self, bodies: Mapping[str, Body], emit: Emit, run: Run) -> None:
         """Emit the answer to each request (by its :func:`request_id`) once, from batches found again and from new ones.
@@ -114,7 +98,7 @@ class Batches:
         left = dict(bodies)
         claimed = set[str]()
         async with anyio.create_task_group() as group:
-            for record in self._records():
+            for record in self._records.known():
                 ids = [id for id in record.ids if id in left and id not in claimed]
                 claimed |= set(ids)
                 if ids:
@@ -125,33 +109,13 @@ class Batches:
             run.check()
             if not left:
                 return
+            first = most_tokens(next(iter(left.values())))
+            await self._connection.budget.reserve(first)  # waits for requests under way, or ends the run
+            self._connection.budget.settle(first, 0)
             records = list(self._new(left))
-            if not records:
-                raise self._connection.budget.exhausted(min(map(most_tokens, left.values())))
             async with anyio.create_task_group() as group:
                 for record in records:
                     group.start_soon(run.guard, self._first, record, left, emit, run)
-
-    # ---- what is kept
-
-    def _records(self) -> Iterator[Record]:
-        """All that may still have answers, the latest first."""
-        for file in sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-            try:
-                record = Record.model_validate_json(file.read_bytes())
-            except ValueError:
-                continue
-            if time.time() - file.stat().st_mtime < KEPT_SECONDS:
-                yield record
-            else:
-                file.unlink()
-
-    def _keep(self, record: Record) -> None:
-        with replacing(self._folder / f"{record.name}.json") as file:
-            file.write_text(record.model_dump_json())
-
-    def _forget(self, record: Record) -> None:
-        (self._folder / f"{record.name}.json").unlink(missing_ok=True)
 
     def _new(self, bodies: Mapping[str, Body]) -> Iterator[Record]:
         """Requests that fit the budget, which they are charged to, in the order and size of batches."""
@@ -159,16 +123,14 @@ class Batches:
         for id, body in bodies.items():
             length = len(json.dumps(body))
             if ids and (len(ids) >= REQUESTS or size + length > BYTES):
-                yield _record(ids)
+                yield Record.of(ids)
                 ids, size = [], 0
             if not self._connection.budget.take(most_tokens(body)):
                 break
             ids.append(id)
             size += length
         if ids:
-            yield _record(ids)
-
-    # ---- the life of a batch
+            yield Record.of(ids)
 
     async def _first(self, record: Record, left: dict[str, Body], emit: Emit, run: Run) -> None:
         """Submit a batch and emit its answers."""
@@ -186,16 +148,17 @@ class Batches:
     async def _again(self, record: Record, ids: Sequence[str], left: dict[str, Body], emit: Emit, run: Run) -> None:
         """Emit the answers of a batch that an earlier process submitted, or may have; what has none stays in ``left``."""
         try:
-            record.batch = record.batch or await self._find(record, run)
+            if record.batch is None:
+                record.batch = await self._find(record, run)
+                self._records.keep(record)
             if record.batch:
-                self._keep(record)
                 await _emit(ids, *await self._results(record, run), left, emit)
             else:
-                self._forget(record)
+                self._records.forget(record)
         except RefusedError as refused:
             if refused.reason != "not there":
                 raise
-            self._forget(record)  # deleted at the server
+            self._records.forget(record)  # deleted at the server
 
     async def _submit(self, record: Record, bodies: Mapping[str, Body], run: Run) -> None:
         client, seconds = self._connection.client, self._connection.traffic.timeout
@@ -221,9 +184,9 @@ class Batches:
             if refused.reason != "not there":
                 raise
             raise InputError(f"{self._connection.endpoint.base_url}: this server has no Batch API. Set batch_api to false in params.yaml.") from None
-        self._keep(record)
+        self._records.keep(record)
         record.batch = (await self._connection.call(create, _Batch.model_validate_json, run, seconds)).id
-        self._keep(record)
+        self._records.keep(record)
         print(f"batch {record.batch}: {len(record.ids)} requests submitted; answers may take a day. If this is stopped, `dvc repro` finds the batch again.", file=sys.stderr)
 
     async def _latest(self) -> bytes:
@@ -247,7 +210,7 @@ class Batches:
             wait = min(2 * wait, LONGEST_BACKOFF)
         if not batch.output_file_id:
             if batch.status != "completed":
-                self._forget(record)
+                self._records.forget(record)
             return batch, {}
         output = batch.output_file_id
 
@@ -263,10 +226,6 @@ async def _emit(ids: Sequence[str], batch: _Batch, replies: Mapping[str, Reply],
         if id in replies or batch.status == "completed":
             await emit(id, replies.get(id))
             del left[id]
-
-
-def _record(ids: list[str]) -> Record:
-    return Record(name=short_hash(*ids), ids=ids)
 
 
 def _replies(content: bytes) -> dict[str, Reply]:

@@ -30,7 +30,7 @@ class Budget:
         """
         while not self.take(tokens):
             if not self._reserved:
-                raise self.exhausted(tokens)
+                raise InputError(f"token_limit: {self.spent:,} of {self.limit:,} tokens are used, and the next request may take {tokens:,}. Raise the limit in params.yaml.")
             await self._changed.wait()
 
     def settle(self, reserved: int, used: int) -> None:
@@ -39,7 +39,3 @@ class Budget:
         self.spent += used
         self._changed.set()
         self._changed = anyio.Event()
-
-    def exhausted(self, tokens: int) -> InputError:
-        """What to say when ``tokens`` more do not fit."""
-        return InputError(f"token_limit: {self.spent:,} of {self.limit:,} tokens are used, and the next request may take {tokens:,}. Raise the limit in params.yaml.")

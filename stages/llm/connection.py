@@ -199,10 +199,10 @@ class Connection:
 def _retry_after(value: str) -> float:
     """Seconds from a ``Retry-After`` header, which holds seconds or a date (RFC 9110, 10.2.3)."""
     try:
-        return max(float(value), 0.0)
+        return max(0.0, float(value))
     except ValueError:
         pass
     try:
-        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return 0.0

@@ -1,7 +1,8 @@
 """llama.cpp in process: many sequences in one batch, a shared prefix evaluated once, adapters swapped without reloading.
 
-llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Results depend very slightly on
-which prompts share a batch (floating-point sums are taken in another order), not on their order.
+llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Probabilities of options depend very
+slightly on which prompts share a batch (floating-point sums are taken in another order). Greedy answers are the same alone and in a batch, except
+where one spans the end and the beginning of the memory, which rounds differently and now and then turns a close decision.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,17 +13,19 @@ from typing import Any
 import llama_cpp
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
-from stages.llm.context import BATCH, SEQUENCES, Batch, Context
+from stages.llm.context import BATCH, SEQUENCES, Batch, Context, Numbers
 from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
+from stages.llm.memory import Memory
 from stages.llm.options import OptionTree, Tokens
 from stages.llm.sampling import draw, generator
 from stages.llm.tokenizer import Tokenizer, load_model
 
-VERSION = f"llama.cpp {llama_cpp.__version__} 2"
+VERSION = f"llama.cpp {llama_cpp.__version__} 3"
 "Part of every fingerprint: to be changed with whatever changes answers here."
 LENGTHS = 8
 "Memory holds so many answers of full length, or many more short ones, if there is enough."
@@ -34,7 +37,7 @@ class LlamaCpp:
     def __init__(self, file: Path, sequences: int = 32, context: int = 1024) -> None:
         """Load ``file``.
 
-        Up to ``sequences`` answers (at most 255) are written side by side, each of up to ``context`` tokens (prompt and answer).
+        Up to ``sequences`` answers (at most 254) are written side by side, each of up to ``context`` tokens (prompt and answer).
 
         :raises InputError: if the file is missing, llama.cpp cannot load it, or the memory does not suffice.
         """
@@ -43,11 +46,12 @@ class LlamaCpp:
         self.tokenizer = Tokenizer(self.model, file)
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
         self._adapters: dict[Path, Any] = {}
+        self._adapter: Any = None
+        self._contexts: dict[Numbers, Context] = {}
         try:
             self._cells = _cells(context, bytes_per_cell(self.model), psutil.virtual_memory().available)
-            self._context = Context(self.model, self._cells)
         except MemoryError as error:
-            llama_cpp.llama_model_free(self.model)
+            self.close()
             raise InputError(f"{file}: {error}. Lower the context in params.yaml, or end other programs.") from error
 
     def attach(self, adapter: Path | None) -> None:
@@ -64,12 +68,24 @@ class LlamaCpp:
                 self._adapters[adapter] = handle
             handle = self._adapters[adapter]
             fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
-        self._context.attach(handle)
-        self.fingerprint = fingerprint
+        self._adapter, self.fingerprint = handle, fingerprint
+        for context in self._contexts.values():
+            context.attach(handle)
+
+    def _context(self, numbers: Numbers) -> Context:
+        """The context that keeps ``numbers``, made when it is first needed."""
+        if numbers not in self._contexts:
+            try:
+                self._contexts[numbers] = Context(self.model, self._cells, numbers)
+            except MemoryError as error:
+                raise InputError(f"{self.file}: {error}. Lower the context in params.yaml, or end other programs.") from error
+            self._contexts[numbers].attach(self._adapter)
+        return self._contexts[numbers]
 
     def close(self) -> None:
         """Free the model; llama.cpp complains if the interpreter ends before."""
-        self._context.free()
+        for context in self._contexts.values():
+            context.free()
         llama_cpp.llama_model_free(self.model)
 
     def __enter__(self) -> "LlamaCpp":
@@ -91,14 +107,6 @@ class LlamaCpp:
             tokens = self.tokenizer.tokens(self.tokenizer.render(prompt))
         return tokens, cut
 
-    def _share_prefix(self, prompts: Sequence[list[int]]) -> int:
-        """Forget everything, then evaluate what all prompts begin with, once, as sequence 0; how many tokens that is."""
-        self._context.clear()
-        shared = common_prefix(prompts)
-        if shared:
-            self._context.extend(0, prompts[0][:shared], 0)
-        return shared
-
     # ---- writing answers
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
@@ -107,40 +115,39 @@ class LlamaCpp:
             raise InputError(f"answers of {sampling.max_tokens} tokens leave no room for prompts within a context of {self.context}. Raise it in params.yaml.")
         waiting = [(index, *self._prompt_tokens(prompt, self.context - sampling.max_tokens)) for index, prompt in enumerate(prompts)]
         waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
-        shared = self._share_prefix([tokens for _, tokens, _ in waiting])
-        batch, free, running = Batch(), list(range(self.sequences, 0, -1)), list[_Answer]()  # sequence 0 holds the shared prefix
-        cells = self._cells - shared
+        context = self._context(Numbers.BF16)
+        shared = _share_prefix(context, [tokens for _, tokens, _ in waiting])
+        memory = Memory(self._cells - shared - 1, range(1, SEQUENCES), self.sequences, context.forget)
+        batch, running = Batch(), list[_Answer]()
         while waiting or running:
             batch.clear()
-            running.sort(key=lambda answer: answer.sequence)  # llama.cpp evaluates runs of neighbouring sequences together
             for answer in running:
                 answer.row = batch.add(answer.last, answer.position, [answer.sequence], logits=True)
-            while waiting and free and batch.size < BATCH and cells >= len(waiting[-1][1]) - shared + sampling.max_tokens:
+            while waiting and batch.size < BATCH:
+                sequence = memory.begin(len(waiting[-1][1]) - shared + sampling.max_tokens)
+                if sequence is None:
+                    break
                 index, tokens, cut = waiting.pop()
-                cells -= len(tokens) - shared + sampling.max_tokens
-                answer = _Answer(index, free.pop(), len(tokens), cut, generator(sampling, repeat, tokens))
-                self._context.copy(0, answer.sequence)
+                answer = _Answer(index, sequence, len(tokens), cut, generator(sampling, repeat, tokens))
+                context.copy(0, sequence)
                 rest = tokens[shared:]
                 if len(rest) > BATCH - batch.size:  # all but the last token in batches of its own
-                    self._context.extend(answer.sequence, rest[:-1], shared)
+                    context.extend(sequence, rest[:-1], shared)
                     rest = rest[-1:]
                 for position, token in enumerate(rest, len(tokens) - len(rest)):
-                    answer.row = batch.add(token, position, [answer.sequence], logits=position == len(tokens) - 1)
+                    answer.row = batch.add(token, position, [sequence], logits=position == len(tokens) - 1)
                 running.append(answer)
-            self._context.evaluate(batch)
+            context.evaluate(batch)
             for answer in list(running):
-                completion = self._step(answer, sampling)
+                completion = self._step(answer, sampling, context.logits(answer.row))
                 if completion:
                     running.remove(answer)
-                    self._context.forget(answer.sequence)
-                    cells += answer.prompt_tokens - shared + sampling.max_tokens
-                    free.append(answer.sequence)
-                    free.sort(reverse=True)
+                    memory.end(answer.sequence, answer.prompt_tokens - shared + answer.count)
                     yield answer.index, completion
 
-    def _step(self, answer: "_Answer", sampling: Sampling) -> Completion | None:
-        """Draw the next token of ``answer``; its completion if that ended it."""
-        token = draw(self._context.logits(answer.row), sampling, answer.random)
+    def _step(self, answer: "_Answer", sampling: Sampling, logits: NDArray[np.float32]) -> Completion | None:
+        """Draw the next token of ``answer`` from ``logits`` [v]; its completion if that ended it."""
+        token = draw(logits, sampling, answer.random)
         ended = token in self.tokenizer.ending
         if not ended:
             answer.text += self.tokenizer.piece(token)
@@ -160,7 +167,7 @@ class LlamaCpp:
         """See :class:`stages.llm.interface.LanguageModel`. Prompt and all options of several tokens are evaluated in one go."""
         tree = OptionTree([self.tokenizer.tokens(option, special=False) for option in options], self.tokenizer.ending)
         prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
-        shared = self._share_prefix([tokens for tokens, _ in prepared])
+        shared = _share_prefix(self._context(Numbers.F16), [tokens for tokens, _ in prepared])
         for group in _groups([(index, len(tokens) - shared) for index, (tokens, _) in enumerate(prepared)], tree):
             found: dict[int, dict[tuple[Tokens, int], float]] = {index: {} for index in group}
             for part in _parts(tree.branches, len(group)):
@@ -173,7 +180,7 @@ class LlamaCpp:
 
     def _follow(self, prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens], tree: OptionTree, found: Sequence[dict[tuple[Tokens, int], float]]) -> None:
         """Evaluate each prompt once and each branch after it as a sequence of its own; the wanted log-probabilities go to ``found``."""
-        context, queue, used = self._context, list[_Node](), 1
+        context, queue, used = self._context(Numbers.F16), list[_Node](), 1
         for tokens, logs in zip(prompts, found, strict=True):
             sequences = range(used, used + len(branches))
             used += len(branches)
@@ -269,6 +276,15 @@ def _parts(branches: Sequence[Tokens], prompts: int) -> Iterator[Sequence[Tokens
     size = max(1, min((SEQUENCES - 1) // prompts, BATCH // max(1, longest * prompts)))
     for first in range(0, len(branches), size):
         yield branches[first : first + size]
+
+
+def _share_prefix(context: Context, prompts: Sequence[list[int]]) -> int:
+    """Forget everything, then evaluate what all prompts begin with, once, as sequence 0; how many tokens that is."""
+    context.clear()
+    shared = common_prefix(prompts)
+    if shared:
+        context.extend(0, prompts[0][:shared], 0)
+    return shared
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from stages.errors import InputError
 from stages.llm import batches
-from stages.llm.batches import KEPT_SECONDS
+from stages.llm.batch_records import KEPT_SECONDS
 from stages.llm.cache import Cached
 from stages.llm.interface import Message, Prompt, Sampling, in_order
 from stages.llm.server import Server
@@ -185,7 +185,7 @@ def test_without_a_cache_both_batches_are_found_again(faulty: FaultyServer, conn
     with pytest.raises(InputError):
         texts(connect(batch_api=True))
     faulty.end = "completed"
-    for _ in range(2):
+    for _ in range(3):
         assert texts(connect(batch_api=True)) == expected()
     assert [len(batch.lines) for batch in faulty.batches.values()] == [12, 6]
 
@@ -195,7 +195,9 @@ def test_a_batch_that_the_server_refuses_ends_the_run_with_its_reason(faulty: Fa
     with pytest.raises(InputError, match="'failed' with 0 of 12 answers \\(too many tokens enqueued\\)"):
         texts(connect(batch_api=True))
     faulty.end = "completed"
+    faulty.faults_elsewhere.extend([None, Fault("lost")])  # the batch that failed must not pass for the one that is submitted now
     assert texts(connect(batch_api=True)) == expected()
+    assert len(faulty.batches) == 2
 
 
 def test_a_server_without_batches_is_named(faulty: FaultyServer, connect: Connect) -> None:

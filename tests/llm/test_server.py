@@ -221,8 +221,9 @@ def test_what_is_under_way_when_the_run_ends_is_still_received(faulty: FaultySer
     faulty.delay = 0.3
     faulty.fails_for = lambda body: Fault(status=403) if "question 3" in body["messages"][-1]["content"] else None
     found, message = until_fault(connect(concurrency=4).generate(PROMPTS, HOW))
-    assert sorted(found) == [0, 1, 2]
-    assert "3 of 12" in message
+    assert found.keys() >= {0, 1, 2}
+    assert 3 not in found
+    assert f"{len(found)} of 12" in message
 
 
 def test_after_a_stop_only_what_is_missing_is_asked(faulty: FaultyServer, connect: Connect, tmp_path: Path) -> None:
