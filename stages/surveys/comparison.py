@@ -168,8 +168,10 @@ def parity(some: Sequence[Cell], model: str) -> dict[str, Figures | float]:
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return {}
-    gap = interval(float(np.mean(gaps)), drawn).figures()
-    return {"parity_difference": float(np.mean(simulated)), "parity_difference_real": float(np.mean(real)), "parity_gap": gap}
+    low, high = interval(0.0, drawn).low, interval(0.0, drawn).high
+    value = 2 * float(np.mean(gaps))  # pivotal: the largest of several differences is overestimated in real answers, and more so in draws of them
+    gap = Estimate(value - float(drawn.mean()), value - high, value - low)
+    return {"parity_difference": float(np.mean(simulated)), "parity_difference_real": float(np.mean(real)), "parity_gap": gap.figures()}
 
 
 def sign_agreement(answered: Sequence[Answered], model: str, stated: Sequence[str]) -> Figures | None:
