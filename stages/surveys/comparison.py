@@ -168,9 +168,9 @@ def parity(some: Sequence[Cell], model: str) -> dict[str, Figures | float]:
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return {}
-    low, high = interval(0.0, drawn).low, interval(0.0, drawn).high
+    ends = interval(0.0, drawn)
     value = 2 * float(np.mean(gaps))  # pivotal: the largest of several differences is overestimated in real answers, and more so in draws of them
-    gap = Estimate(value - float(drawn.mean()), value - high, value - low)
+    gap = Estimate(value - float(drawn.mean()), value - ends.high, value - ends.low)
     return {"parity_difference": float(np.mean(simulated)), "parity_difference_real": float(np.mean(real)), "parity_gap": gap.figures()}
 
 
