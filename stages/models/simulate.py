@@ -3,7 +3,7 @@
 in   models/base/, data/interviews/train.parquet
 out  models/opinion/: step-000010/… and log.jsonl
 
-The loss of a panel of respondents who were asked one item is L = α·performance + β·fairness + γ·adversarial (:mod:`stages.tuning.opinion` has the
+The loss of a panel of respondents who were asked one item is L = α·(performance + reluctance) + β·fairness + γ·adversarial (:mod:`stages.tuning.opinion` has the
 equations); a weight of 0 takes its term out. Losses are averaged over the panels of a batch.
 """
 
@@ -30,7 +30,7 @@ from stages.surveys.panels import GroupAnswers, Panel, Sample, answers, labels_o
 from stages.tuning import weights
 from stages.tuning.data import held_out, require_rows
 from stages.tuning.loop import Run, Schedule, Tuning, pick_device, train
-from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance
+from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance, reluctance
 
 
 class Params(Schedule):
@@ -87,12 +87,13 @@ class Simulation:
 
         samples, tree = panel.samples, OptionTree(panel.options, self.ending)
         states = answer_states(self.model, [sample.tokens for sample in samples], tree, self.device)  # [n, m, d]
-        log_q = option_log_probabilities(self.model, states, tree, self.ending)
+        log_q, log_mass = option_log_probabilities(self.model, states, tree, self.ending)
         weight = tensor([sample.weight for sample in samples], torch.float32)
         targets = tensor([sample.target for sample in samples], torch.float32)
         groups = tensor([sample.group for sample in samples], torch.long)
         found = {
             "performance": performance(log_q, targets, weight, self.settings.distance),
+            "reluctance": reluctance(log_mass, weight),
             "fairness": parity_gap(log_q, weight, groups, torch.tensor(panel.real, dtype=torch.float32, device=self.device)),
         }
         if self.adversary:
@@ -100,7 +101,7 @@ class Simulation:
         return found
 
     def _loss(self, terms: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        loss = self.settings.alpha * terms["performance"] + self.settings.beta * terms["fairness"]
+        loss = self.settings.alpha * (terms["performance"] + terms["reluctance"]) + self.settings.beta * terms["fairness"]
         return loss + self.settings.gamma * terms["adversarial"] if self.adversary else loss
 
     def tokens(self, indices: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""What tuning on survey answers minimises: L = α·performance + β·fairness + γ·adversarial.
+"""What tuning on survey answers minimises: L = α·(performance + reluctance) + β·fairness + γ·adversarial.
 
 Everything is read off q, a model's probabilities over the options of one item, in the order of its scale. They are what
 :meth:`stages.llm.interface.LanguageModel.choose` measures: the probability of each option's words, divided by the sum over options.
@@ -50,11 +50,11 @@ def beginnings(tree: OptionTree) -> list[tuple[int, ...]]:
     return sorted(tree.wanted)
 
 
-def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, tree: OptionTree, ending: Sequence[int]) -> torch.Tensor:
-    """Options' log-probabilities, log q [n, k], in the order of the ``tree``'s options, from the states [n, m, d] of :func:`answer_states`.
+def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, tree: OptionTree, ending: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Options' log-probabilities from the states [n, m, d] of :func:`answer_states`: log q [n, k], in the order of the ``tree``'s options, and ln M [n].
 
     An option's probability is the product of its tokens', among all that the model could say; where it begins another option, of an ``ending`` token
-    there as well. q divides by the sum over options.
+    there as well. M is their sum, how willing the model is to give any of the options, and q divides by it.
     """
     weight = (model.tok_embeddings if model.output.__class__.__name__ == "TiedLinear" else model.output).weight
     places = {node: i for i, node in enumerate(beginnings(tree))}
@@ -68,7 +68,8 @@ def option_log_probabilities(model: TransformerDecoder, states: torch.Tensor, tr
         total = torch.stack([found[option[:i], token] for i, token in enumerate(option)]).sum(dim=0)
         begins_another = option in tree.wanted
         whole.append(total + torch.stack([found[option, token] for token in ending]).logsumexp(dim=0) if begins_another else total)
-    return torch.stack(whole, dim=1).log_softmax(dim=1)
+    together = torch.stack(whole, dim=1)
+    return together.log_softmax(dim=1), together.logsumexp(dim=1)
 
 
 def performance(log_q: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, distance: Distance) -> torch.Tensor:
@@ -85,6 +86,15 @@ def performance(log_q: torch.Tensor, targets: torch.Tensor, weights: torch.Tenso
     else:
         assert_never(distance)
     return (weights * each).mean()
+
+
+def reluctance(log_mass: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """How reluctant a model is to answer with an option at all: R = 1/n Σ_i -w_i ln M_i, from ``log_mass`` ln M and survey ``weights`` w [n].
+
+    Without it q could be right while the model would say something else. With ``kl``, P + R is the cross-entropy of whole answers but for the
+    entropy of the targets, which no training changes.
+    """
+    return -(weights * log_mass).mean()
 
 
 def parity_gap(log_q: torch.Tensor, weights: torch.Tensor, groups: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from stages.surveys.interviews import Interviews
 from stages.surveys.panels import Panel, Sample
 from stages.tuning import weights
 from stages.tuning.architecture import Lora
-from stages.tuning.opinion import Adversary, answer_states, option_log_probabilities, parity_gap, performance
+from stages.tuning.opinion import Adversary, answer_states, option_log_probabilities, parity_gap, performance, reluctance
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -98,16 +98,17 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tiny: Callable[..., Any]) -> 
     adversary = Adversary(64, 2)
     with torch.no_grad():
         states = answer_states(model, [sample.tokens for sample in panel().samples], TREE, CPU)
-        log_q = option_log_probabilities(model, states, TREE, ENDING)
+        log_q, log_mass = option_log_probabilities(model, states, TREE, ENDING)
         weight = torch.tensor([sample.weight for sample in panel().samples])
         terms = {
             "performance": float(performance(log_q, torch.tensor([[0.2, 0.3, 0.5]] * 4), weight, "kl")),
+            "reluctance": float(reluctance(log_mass, weight)),
             "fairness": float(parity_gap(log_q, weight, torch.tensor([0, 1, 0, 1]), torch.tensor(panel().real, dtype=torch.float32))),
             "adversarial": float(adversary(states[:, 0], torch.tensor([-1, 0, 1, -1]))[0]),
         }
     loss, figures = loss_of(model, settings(alpha=2.0, beta=3.0, gamma=0.5), adversary)
     assert {name: figures[name] for name in terms} == pytest.approx(terms, rel=1e-3)
-    assert loss == pytest.approx(2 * terms["performance"] + 3 * terms["fairness"] + 0.5 * terms["adversarial"], rel=1e-3)
+    assert loss == pytest.approx(2 * (terms["performance"] + terms["reluctance"]) + 3 * terms["fairness"] + 0.5 * terms["adversarial"], rel=1e-3)
     assert loss_of(model, settings(alpha=0.0, beta=1.0))[0] == pytest.approx(terms["fairness"], rel=1e-3)
 
 
@@ -155,7 +156,7 @@ def test_training_reads_the_probabilities_that_choose_measures(base_model: Path,
     tree = OptionTree([tokenizer.tokens(option, special=False) for option in OPTIONS], tokenizer.ending)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         states = answer_states(model, [tokenizer.tokens(tokenizer.render(prompt)) for prompt in asked], tree, CPU)
-        trained = option_log_probabilities(model, states, tree, tokenizer.ending).exp()
+        trained = option_log_probabilities(model, states, tree, tokenizer.ending)[0].exp()
     with LlamaCpp(base_model / "model.gguf", 4, 256) as engine:
         measured = np.array([choice.probabilities for choice in in_order(engine.choose(asked, OPTIONS), 3)])
     np.testing.assert_allclose(trained.numpy(), measured, atol=0.05)
@@ -231,5 +232,6 @@ def test_the_stage_leaves_a_checkpoint_and_a_log(tiny_base: Path, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "models/opinion").iterdir()) == ["log.jsonl", "step-000006", "step-000012"]
     lines = [json.loads(line) for line in (tmp_path / "models/opinion/log.jsonl").read_text().splitlines()]
     assert lines[-1]["performance"] < lines[0]["performance"] / 2
+    assert lines[-1]["reluctance"] < lines[0]["reluctance"] / 2
     assert lines[-1]["held_out_performance"] < lines[0]["performance"] / 2
     assert ("read" in lines[0]) == bool(gamma)

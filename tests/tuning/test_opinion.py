@@ -8,7 +8,7 @@ from scipy.stats import entropy, wasserstein_distance
 from torch.autograd import gradcheck
 
 from stages.llm.options import OptionTree
-from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance
+from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance, reluctance
 
 CPU = torch.device("cpu")
 ONES = torch.ones(4, dtype=torch.float64)
@@ -147,6 +147,11 @@ def test_an_option_is_the_product_of_its_tokens(tiny: Callable[..., Any], option
         return total
 
     with torch.no_grad():
-        log_q = option_log_probabilities(model, answer_states(model, prompts, tree, CPU), tree, ending)
-        expected = torch.tensor([[chain(prompt, option) for option in options] for prompt in prompts]).log_softmax(dim=1)
-    torch.testing.assert_close(log_q, expected, atol=1e-4, rtol=1e-3)
+        log_q, log_mass = option_log_probabilities(model, answer_states(model, prompts, tree, CPU), tree, ending)
+        expected = torch.tensor([[chain(prompt, option) for option in options] for prompt in prompts])
+    torch.testing.assert_close(log_q, expected.log_softmax(dim=1), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(log_mass, expected.logsumexp(dim=1), atol=1e-4, rtol=1e-3)
+
+
+def test_a_model_that_gives_the_options_half_of_the_time_is_reluctant_by_the_logarithm_of_2() -> None:
+    assert float(reluctance(torch.tensor([0.5, 1.0]).log(), torch.tensor([1.5, 0.5]))) == pytest.approx(1.5 * np.log(2) / 2)
