@@ -1,0 +1,1 @@
+"""Surveys of people: files of any statistics package, codebooks, respondents as personas."""
