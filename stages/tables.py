@@ -24,6 +24,9 @@ INSTRUCTIONS = pa.schema({"id": pa.string(), "post_id": pa.string(), "instructio
 RESPONSES = INSTRUCTIONS
 PREFERENCES = pa.schema({"id": pa.string(), "post_id": pa.string(), "prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
 
+SIDED = pa.schema([*POSTS, ("lean", pa.float32()), ("group", pa.string()), ("links", pa.int32())])
+DISCOURSE = pa.schema([*SIDED, ("issue", pa.string()), ("topics", pa.list_(pa.string()))])
+
 
 def rejects(schema: pa.Schema) -> pa.Schema:
     """The schema of rows that a stage took out: the same columns and why."""
