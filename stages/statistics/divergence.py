@@ -63,7 +63,8 @@ class Sample:
         count = int(self.clusters.max()) + 1
         sums = np.zeros((count, self.weights.shape[1]))
         np.add.at(sums, self.clusters, self.weights)
-        times: NDArray[np.int64] = random.multinomial(count, np.full(count, 1 / count), size=draws)  # [draws, c]: how often each is drawn
+        drawn = random.integers(0, count, size=(draws, count)) + np.arange(draws)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count)  # how often each cluster is drawn; faster than multinomial
         return scaled(times @ sums)
 
 
