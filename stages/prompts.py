@@ -8,6 +8,7 @@ what is read from a completion, and ``compose`` what is made of it; ``options`` 
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from string import Template
 
@@ -77,6 +78,11 @@ class Task(Section):
 
     def _question(self, words: Mapping[str, str], given: Mapping[str, str]) -> Message:
         return Message("user", Template(self.user).substitute(words, **given).strip())
+
+    @cached_property
+    def example_answers(self) -> frozenset[str | None]:
+        """What is read from the answers of ``turns``."""
+        return frozenset(self.read(example["answer"]) for example in self.turns)
 
     def read(self, text: str) -> str | None:
         """What the pattern finds in a completion, as ``compose`` words it; nothing if the pattern does not fit."""

@@ -1,5 +1,6 @@
 """Parquet tables with explicit schemas, and the schemas that stages share."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 from stages.errors import InputError
 from stages.files import replacing
 
+PROVENANCE = b"plumbline"  # key of the file metadata
 POSTS = pa.schema(
     {
         "id": pa.string(),
@@ -54,8 +56,16 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
         raise InputError(f"{path}: a column has another type than {schema.to_string(show_field_metadata=False)}: {error}") from error
 
 
-def write(path: Path, rows: Sequence[Mapping[str, object]] | pa.Table, schema: pa.Schema) -> None:
-    """Write ``rows`` as a zstd-compressed Parquet file that replaces ``path`` when it is complete."""
+def provenance(path: Path) -> dict[str, str | int]:
+    """What :func:`write` was told about the origin of a table; empty if nothing."""
+    kept = (pq.read_schema(path).metadata or {}).get(PROVENANCE)
+    return dict(json.loads(kept)) if kept else {}
+
+
+def write(path: Path, rows: Sequence[Mapping[str, object]] | pa.Table, schema: pa.Schema, origin: Mapping[str, str | int] | None = None) -> None:
+    """Write ``rows`` as a zstd-compressed Parquet file that replaces ``path`` when it is complete; ``origin`` goes into its metadata."""
     table = rows.cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    if origin:
+        table = table.replace_schema_metadata({PROVENANCE: json.dumps(origin, sort_keys=True)})
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -112,7 +112,7 @@ def test_another_prompt_reruns_what_reads_it_and_what_follows(clone: Path) -> No
     prompt.write_text(before.replace("two or three plain sentences", "two plain sentences"))
     would = stages_that_would_run(clone)
     prompt.write_text(before)
-    assert would == {"contrast", "dpo", "compass", "judge", "summary"}
+    assert would == {"contrast", "dpo", "compass", "judge", "summary", "usage"}
 
 
 def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path)
     module.write_text(before.replace('"""The judge:', '"""The judge, in short:', 1))
     would = stages_that_would_run(clone)
     module.write_text(before)
-    assert would == {"judge", "summary"}
+    assert would == {"judge", "summary", "usage"}
 
 
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 from stages import command, params, prompts, tables
 from stages.files import short_hash
 from stages.llm.interface import LanguageModel, Sampling
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Annotator, annotating_model
 from stages.llm.writing import Rows, write
 from stages.params import Section
 from stages.prompts import Task
+
+PROMPT = Path("prompts/contrast.yaml")
 
 
 class Params(Section):
@@ -43,11 +45,11 @@ def contrast(rows: Sequence[dict[str, Any]], leaning: str, model: LanguageModel,
 def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
     """Write the pairs of one leaning."""
     settings, annotator = params.load("contrast", Params), params.load("annotator", Annotator)
-    task = prompts.load(Path("prompts/contrast.yaml"))
+    task = prompts.load(PROMPT)
     responses = tables.read(source, tables.RESPONSES).to_pylist()
-    with local_model(annotator.file, annotator.context) as model:
-        rows = contrast(responses, leaning, model.cached, task, settings)
-    rows.save(f"contrast {leaning}", target, rejected, tables.PREFERENCES)
+    with annotating_model(annotator, f"contrast {leaning}") as model:
+        rows = contrast(responses, leaning, model, task, settings)
+        rows.save(f"contrast {leaning}", target, rejected, tables.PREFERENCES, model.provenance(PROMPT))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ out  data/scored/<leaning>.parquet: posts + score, p0..p3, kept
 
 The score is read from the probabilities of four fixed answers, without sampling. Those probabilities are calibrated with what the model answers
 to posts without content (Zhao et al. 2021, arXiv 2102.09690): each is divided by its content-free mean, then all are scaled to sum to 1. Rows
-that ``collect`` did not keep stay in the table, unscored.
+that ``collect`` did not keep stay in the table, unscored. The model sees the first ``annotator.max_characters`` of a post, without sentences that try to
+instruct it.
 """
 
 import sys
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 
 from stages import command, params, prompts, tables
 from stages.errors import InputError
+from stages.llm.injection import shown
 from stages.llm.interface import LanguageModel, in_order
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Annotator, annotating_model
 from stages.params import Section
-from stages.progress import Progress
 from stages.prompts import Task
 
+PROMPT = Path("prompts/filter.yaml")
 SCORES = 4
 
 
@@ -38,9 +40,7 @@ class Params(Section):
 def probabilities(texts: Sequence[str], leaning: str, model: LanguageModel, task: Task, *, calibrate: bool) -> NDArray[np.float64]:
     """The distribution of each text's score, [n, 4]."""
     asked = [*texts, *(task.neutral if calibrate else ())]
-    progress = Progress(f"filter {leaning}", len(asked), "posts")
-    answers = in_order(model.choose([task.render(leaning, {"post": text}) for text in asked], task.options), len(asked), progress.add)
-    progress.close()
+    answers = in_order(model.choose([task.render(leaning, {"post": text}) for text in asked], task.options), len(asked))
     found = np.array([answer.probabilities for answer in answers], dtype=np.float64).reshape(-1, SCORES)
     scores, neutral = found[: len(texts)], found[len(texts) :]
     return contextual_calibration(scores, neutral.mean(axis=0)) if len(neutral) else scores
@@ -58,7 +58,7 @@ def filter_posts(posts: pa.Table, leaning: str, model: LanguageModel, task: Task
     :raises InputError: if no post reaches the threshold.
     """
     usable = np.array(posts.column("status").to_pylist()) == "kept"
-    texts = [text[:max_characters] for text in posts.filter(pa.array(usable)).column("text").to_pylist()]
+    texts = [shown(text, max_characters) for text in posts.filter(pa.array(usable)).column("text").to_pylist()]
     distribution = np.full((len(posts), SCORES), np.nan)
     distribution[usable] = probabilities(texts, leaning, model, task, calibrate=settings.calibrate)
     score = np.where(usable, np.argmax(np.nan_to_num(distribution, nan=-1), axis=1), -1)
@@ -74,13 +74,13 @@ def filter_posts(posts: pa.Table, leaning: str, model: LanguageModel, task: Task
 def main(leaning: str, source: Path, target: Path) -> None:
     """Score the posts of one leaning."""
     settings, annotator = params.load("filter", Params), params.load("annotator", Annotator)
-    task = prompts.load(Path("prompts/filter.yaml"))
+    task = prompts.load(PROMPT)
     if len(task.options) != SCORES:
-        raise InputError(f"prompts/filter.yaml: options: there must be {SCORES}, for the scores 0 to {SCORES - 1}.")
+        raise InputError(f"{PROMPT}: options: there must be {SCORES}, for the scores 0 to {SCORES - 1}.")
     posts = tables.read(source, tables.POSTS)
-    with local_model(annotator.file, annotator.context) as model:
-        scored = filter_posts(posts, leaning, model.cached, task, settings, annotator.max_characters)
-    tables.write(target, scored, tables.SCORED)
+    with annotating_model(annotator, f"filter {leaning}") as model:
+        scored = filter_posts(posts, leaning, model, task, settings, annotator.max_characters)
+        tables.write(target, scored, tables.SCORED, model.provenance(PROMPT))
     kept = sum(scored.column("kept").to_pylist())
     print(f"filter {leaning}: {kept} of {len(scored)} rows kept", file=sys.stderr)
 

@@ -11,11 +11,14 @@ from typing import Any
 
 from stages import command, params, prompts, tables
 from stages.files import short_hash
+from stages.llm.injection import shown
 from stages.llm.interface import LanguageModel, Sampling
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Annotator, annotating_model
 from stages.llm.writing import Rows, write
 from stages.params import Section
 from stages.prompts import Task
+
+PROMPT = Path("prompts/instruct.yaml")
 
 
 class Params(Section):
@@ -38,18 +41,18 @@ def choose_posts(scored: Sequence[dict[str, Any]], limit: int) -> list[dict[str,
 def instruct(posts: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, task: Task, settings: Params, max_characters: int) -> Rows:
     """Rows of ``data/instructions``."""
     sampling = Sampling(settings.max_tokens, settings.temperature, seed=settings.seed)
-    asked = [({"post": post["text"][:max_characters]}, {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "response": post["text"]}) for post in posts]
+    asked = [({"post": shown(post["text"], max_characters)}, {"id": short_hash("instruct", post["id"]), "post_id": post["id"], "response": post["text"]}) for post in posts]
     return write(model, task, leaning, asked, "instruction", sampling)
 
 
 def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
     """Write the instructions of one leaning."""
     settings, annotator = params.load("instruct", Params), params.load("annotator", Annotator)
-    task = prompts.load(Path("prompts/instruct.yaml"))
+    task = prompts.load(PROMPT)
     posts = choose_posts(tables.read(source, tables.SCORED).to_pylist(), settings.limit)
-    with local_model(annotator.file, annotator.context) as model:
-        rows = instruct(posts, leaning, model.cached, task, settings, annotator.max_characters)
-    rows.save(f"instruct {leaning}", target, rejected, tables.INSTRUCTIONS)
+    with annotating_model(annotator, f"instruct {leaning}") as model:
+        rows = instruct(posts, leaning, model, task, settings, annotator.max_characters)
+        rows.save(f"instruct {leaning}", target, rejected, tables.INSTRUCTIONS, model.provenance(PROMPT))
 
 
 if __name__ == "__main__":

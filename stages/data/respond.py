@@ -12,10 +12,12 @@ from typing import Any
 from stages import command, params, prompts, tables
 from stages.files import short_hash
 from stages.llm.interface import LanguageModel, Sampling
-from stages.llm.local import Annotator, local_model
+from stages.llm.local import Annotator, annotating_model
 from stages.llm.writing import Rows, write
 from stages.params import Section
 from stages.prompts import Task
+
+PROMPT = Path("prompts/respond.yaml")
 
 
 class Params(Section):
@@ -43,11 +45,11 @@ def respond(rows: Sequence[dict[str, Any]], leaning: str, model: LanguageModel, 
 def main(leaning: str, source: Path, target: Path, rejected: Path) -> None:
     """Write the answers of one leaning."""
     settings, annotator = params.load("respond", Params), params.load("annotator", Annotator)
-    task = prompts.load(Path("prompts/respond.yaml"))
+    task = prompts.load(PROMPT)
     instructions = tables.read(source, tables.INSTRUCTIONS).to_pylist()
-    with local_model(annotator.file, annotator.context) as model:
-        rows = respond(instructions, leaning, model.cached, task, settings)
-    rows.save(f"respond {leaning}", target, rejected, tables.RESPONSES)
+    with annotating_model(annotator, f"respond {leaning}") as model:
+        rows = respond(instructions, leaning, model, task, settings)
+        rows.save(f"respond {leaning}", target, rejected, tables.RESPONSES, model.provenance(PROMPT))
 
 
 if __name__ == "__main__":

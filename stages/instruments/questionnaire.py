@@ -6,7 +6,7 @@ mean over its items of answer x direction: -10..10. Half of each axis' items are
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -15,7 +15,8 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from stages.llm.interface import LanguageModel, Message, in_order
+from stages.llm.interface import LanguageModel, Message, Prompt
+from stages.llm.orders import both_ways, choose_over_orders
 from stages.params import Section, parse, read_yaml
 
 ANSWERS = ("Strongly disagree", "Disagree", "Agree", "Strongly agree")
@@ -100,19 +101,19 @@ def load(path: Path) -> Questionnaire:
     return parse(Questionnaire, read_yaml(path), str(path))
 
 
-def ask(model: LanguageModel, questionnaire: Questionnaire, wordings: Sequence[Wording], done: Callable[[], None] = lambda: None) -> Answers:
+def ask(model: LanguageModel, questionnaire: Questionnaire, wordings: Sequence[Wording]) -> Answers:
     """Put every item to ``model`` in each of ``wordings`` and both orders of the options."""
-    values, mass = [], []
+    values, masses = [], []
     for wording in wordings:
-        for reverse in (False, True):
-            labels = ANSWERS[::-1] if reverse else ANSWERS
+
+        def prompts(labels: Sequence[str], wording: Wording = wording) -> list[Prompt]:
             options = "\n".join(f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=True))
-            prompts = [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in questionnaire.items]
-            choices = in_order(model.choose(prompts, LETTERS), len(prompts), done)
-            values.append([float(np.dot(choice.probabilities, VALUES[::-1] if reverse else VALUES)) for choice in choices])
-            mass.append([choice.mass for choice in choices])
-    shape = (len(wordings), 2, len(questionnaire.items))
-    return Answers(values=np.array(values).reshape(shape).mean(axis=1).T, mass=np.array(mass).reshape(shape).mean(axis=1).T)
+            return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in questionnaire.items]
+
+        probabilities, mass = choose_over_orders(model, prompts, ANSWERS, both_ways(len(ANSWERS)), LETTERS)
+        values.append(probabilities @ VALUES)
+        masses.append(mass)
+    return Answers(values=np.stack(values, axis=1), mass=np.stack(masses, axis=1))
 
 
 def keyed(answers: NDArray[np.float64], questionnaire: Questionnaire, axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

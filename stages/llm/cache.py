@@ -21,6 +21,7 @@ from stages.llm.interface import Choice, Completion, LanguageModel, Prompt, Samp
 from stages.workspace import state_folder
 
 A = TypeVar("A", Completion, Choice)
+SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, model TEXT NOT NULL, asked INTEGER NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
 WAIT_SECONDS = 60  # for another process that is writing
 
 
@@ -31,7 +32,9 @@ class Cached:
         """Keep the answers of ``model`` in ``file`` (default: the repository's cache)."""
         self.model = model
         self.file = file or state_folder("llm") / "responses.sqlite"
-        self._store = _open(self.file)
+        self.hits = 0
+        "answers that were there already"
+        self._store = connect(self.file)
 
     @property
     def fingerprint(self) -> str:
@@ -47,18 +50,22 @@ class Cached:
         return self._answer(prompts, ["choose", list(options)], Choice, lambda missing: self.model.choose(missing, options))
 
     def _answer(self, prompts: Sequence[Prompt], how: object, kind: type[A], ask: Callable[[list[Prompt]], Iterator[tuple[int, A]]]) -> Iterator[tuple[int, A]]:
-        keys = [self._key(prompt, how) for prompt in prompts]
-        missing = []
-        for index, key in enumerate(keys):
-            kept = self._get(key)
+        missing: dict[bytes, list[int]] = {}  # prompts that are the same are asked once
+        for index, prompt in enumerate(prompts):
+            key = self._key(prompt, how)
+            kept = None if key in missing else self._get(key)
             if kept is None:
-                missing.append(index)
+                missing.setdefault(key, []).append(index)
             else:
                 fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+                self.hits += 1
                 yield index, kind(**fields)
-        for position, answer in ask([prompts[i] for i in missing]):
-            self._put(keys[missing[position]], asdict(answer))
-            yield missing[position], answer
+        waiting = list(missing.items())
+        for position, answer in ask([prompts[same[0]] for _, same in waiting]):
+            key, same = waiting[position]
+            self._put(key, asdict(answer))
+            self.hits += len(same) - 1
+            yield from ((index, answer) for index in same)
 
     def close(self) -> None:
         """Close the file."""
@@ -69,23 +76,24 @@ class Cached:
         return hashlib.sha256(json.dumps([self.fingerprint, turns, how]).encode()).digest()
 
     def _get(self, key: bytes) -> Any:
-        found = self._run("SELECT answer FROM responses WHERE key = ?", key)
+        found = self._run("SELECT answer FROM answers WHERE key = ?", key)
         try:
             return json.loads(found[0][0]) if found else None
         except ValueError:  # damaged on disk: asked for anew
             return None
 
     def _put(self, key: bytes, answer: object) -> None:
-        self._run("INSERT OR REPLACE INTO responses VALUES (?, ?)", key, json.dumps(answer))  # a killed process loses none, and others wait for microseconds
+        # a transaction for each answer: a killed process loses none, and others wait for microseconds
+        self._run("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", key, self.fingerprint, int(time.time()), json.dumps(answer))
 
-    def _run(self, statement: str, *values: bytes | str) -> list[Any]:
+    def _run(self, statement: str, *values: bytes | str | int) -> list[Any]:
         try:
             return self._store.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
             raise _unusable(self.file, error) from error
         except sqlite3.DatabaseError:
             self._store.close()
-            self._store = _open(self.file, statement, *values)  # another process may have set the damaged file aside already
+            self._store = connect(self.file, statement, *values)  # another process may have set the damaged file aside already
             return self._store.execute(statement, values).fetchall()
 
 
@@ -93,11 +101,14 @@ def _unusable(file: Path, error: sqlite3.OperationalError) -> InputError:
     return InputError(f"{file}: the response cache cannot be used ({error}). Is another process holding it, or the disk full?")
 
 
-def _open(file: Path, *first: bytes | str) -> sqlite3.Connection:
-    """The file, or a new one if it is damaged; ``first``, a statement with its values, must work as well."""
+def connect(file: Path, *first: bytes | str | int) -> sqlite3.Connection:
+    """Open a cache file, or a new one if it is damaged; ``first``, a statement with its values, must work as well.
+
+    :raises InputError: if the file cannot be used now, for example because the disk is full.
+    """
     with filelock.FileLock(file.with_name(f"{file.name}.lock")):
         try:
-            store = _connect(file)
+            store = _store(file)
             if first:
                 store.execute(str(first[0]), first[1:]).fetchall()
             return store
@@ -115,15 +126,15 @@ def _start_anew(file: Path) -> sqlite3.Connection:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     print(f"{file}: the response cache was damaged; it is now {aside.name}, and answers are asked for anew.", file=sys.stderr)
-    return _connect(file)
+    return _store(file)
 
 
-def _connect(file: Path) -> sqlite3.Connection:
+def _store(file: Path) -> sqlite3.Connection:
     store = sqlite3.connect(file, timeout=WAIT_SECONDS, isolation_level=None)  # each statement is a transaction
     try:
         store.execute("PRAGMA journal_mode = WAL")
         store.execute("PRAGMA synchronous = NORMAL")
-        store.execute("CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID")
+        store.execute(SCHEMA)
     except sqlite3.DatabaseError:
         store.close()
         raise

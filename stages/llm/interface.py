@@ -1,6 +1,6 @@
 """What every stage sees of a language model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -91,10 +91,7 @@ class LanguageModel(Protocol):
         ...
 
 
-def in_order(results: Iterator[tuple[int, R]], n: int, done: Callable[[], None] = lambda: None) -> list[R]:
-    """Collect the ``n`` results of :class:`LanguageModel` in the order of their prompts, calling ``done`` at each."""
-    found: dict[int, R] = {}
-    for index, result in results:
-        found[index] = result
-        done()
+def in_order(results: Iterator[tuple[int, R]], n: int) -> list[R]:
+    """Collect the ``n`` results of :class:`LanguageModel` in the order of their prompts."""
+    found = dict(results)
     return [found[index] for index in range(n)]

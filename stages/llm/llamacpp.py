@@ -11,10 +11,12 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import psutil
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
 from stages.llm.context import BATCH, SEQUENCES, Batch, Context
+from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
 from stages.llm.options import OptionTree, Tokens
 from stages.llm.sampling import draw, generator
@@ -22,8 +24,8 @@ from stages.llm.tokenizer import Tokenizer, load_model
 
 VERSION = f"llama.cpp {llama_cpp.__version__} 2"
 "Part of every fingerprint: to be changed with whatever changes answers here."
-CELLS = 8
-"Memory holds so many answers of full length, or many more short ones."
+LENGTHS = 8
+"Memory holds so many answers of full length, or many more short ones, if there is enough."
 
 
 class LlamaCpp:
@@ -42,10 +44,11 @@ class LlamaCpp:
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
         self._adapters: dict[Path, Any] = {}
         try:
-            self._context = Context(self.model, max(CELLS * context, context + 2 * BATCH))
+            self._cells = _cells(context, bytes_per_cell(self.model), psutil.virtual_memory().available)
+            self._context = Context(self.model, self._cells)
         except MemoryError as error:
             llama_cpp.llama_model_free(self.model)
-            raise InputError(f"{file}: {error}. Lower the context in params.yaml.") from error
+            raise InputError(f"{file}: {error}. Lower the context in params.yaml, or end other programs.") from error
 
     def attach(self, adapter: Path | None) -> None:
         """Answer from here on with a LoRA ``adapter`` (GGUF) on top of the base, or with the base alone.
@@ -80,7 +83,7 @@ class LlamaCpp:
         tokens, cut = self.tokenizer.tokens(self.tokenizer.render(prompt)), 0
         while len(tokens) > room:
             last = prompt[-1].content
-            shorter = _cut_at_sentence(last, len(last) * room // len(tokens) - 16)
+            shorter = cut_at_sentence(last, len(last) * room // len(tokens) - 16)
             if not shorter:
                 raise InputError(f"a prompt of {len(tokens)} tokens leaves no room for the text it asks about. Raise the context in params.yaml or shorten the examples.")
             cut += len(last) - len(shorter)
@@ -91,7 +94,7 @@ class LlamaCpp:
     def _share_prefix(self, prompts: Sequence[list[int]]) -> int:
         """Forget everything, then evaluate what all prompts begin with, once, as sequence 0; how many tokens that is."""
         self._context.clear()
-        shared = _common_prefix(prompts)
+        shared = common_prefix(prompts)
         if shared:
             self._context.extend(0, prompts[0][:shared], 0)
         return shared
@@ -106,7 +109,7 @@ class LlamaCpp:
         waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
         shared = self._share_prefix([tokens for _, tokens, _ in waiting])
         batch, free, running = Batch(), list(range(self.sequences, 0, -1)), list[_Answer]()  # sequence 0 holds the shared prefix
-        cells = CELLS * self.context - shared
+        cells = self._cells - shared
         while waiting or running:
             batch.clear()
             running.sort(key=lambda answer: answer.sequence)  # llama.cpp evaluates runs of neighbouring sequences together
@@ -228,6 +231,24 @@ class _Node:
     "the beginning of options that ends with it; none if nothing is read there"
 
 
+def bytes_per_cell(model: Any) -> int:
+    """Memory that one token of a sequence takes: a key and a value of 2-byte numbers in each layer."""
+    head = llama_cpp.llama_model_n_embd(model) // llama_cpp.llama_model_n_head(model)
+    return int(llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * head * 2 * 2)
+
+
+def _cells(context: int, size: int, free: int) -> int:
+    """Tokens to hold at once: room for several answers of ``context`` tokens, within half of the ``free`` bytes at ``size`` bytes each.
+
+    :raises MemoryError: if not even one answer fits.
+    """
+    least = context + 2 * BATCH
+    fitting = free // 2 // size
+    if fitting < least:
+        raise MemoryError(f"a context of {context} tokens needs {least * size / 2**20:.0f} MiB, and half of the free memory is {free / 2 / 2**20:.0f} MiB")
+    return min(max(LENGTHS * context, least), fitting)
+
+
 def _groups(lengths: Iterable[tuple[int, int]], tree: OptionTree) -> Iterator[list[int]]:
     """Prompts (index, length) in groups that one batch can hold with their branches; a longer one makes a group of its own."""
     extra, group, room = sum(map(len, tree.branches)), list[int](), 0
@@ -250,17 +271,10 @@ def _parts(branches: Sequence[Tokens], prompts: int) -> Iterator[Sequence[Tokens
         yield branches[first : first + size]
 
 
-def _common_prefix(sequences: Sequence[list[int]]) -> int:
+def common_prefix(sequences: Sequence[list[int]]) -> int:
     """How many first tokens all share, leaving each at least one of its own."""
     if not sequences:
         return 0
     low, high = min(sequences), max(sequences)
     limit = min(map(len, sequences)) - 1
     return next((i for i in range(limit) if low[i] != high[i]), limit)
-
-
-def _cut_at_sentence(text: str, length: int) -> str:
-    """The beginning of ``text`` within ``length`` characters, ending at a sentence where one ends in its second half."""
-    start = text[: max(length, 0)]
-    end = max(start.rfind(mark) for mark in (". ", "! ", "? ", "\n"))
-    return start[: end + 1] if end > len(start) // 2 else start

@@ -1,13 +1,15 @@
-"""The annotator and the measured models: a GGUF file in process, behind the response cache."""
+"""The annotator and the measured models, behind the response cache and a meter."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from stages import params
 from stages.llm.cache import Cached
+from stages.llm.endpoint import Endpoint, Traffic
+from stages.llm.interface import LanguageModel
 from stages.llm.llamacpp import LlamaCpp
+from stages.llm.usage import Metered
 from stages.params import Section
 from stages.runtime import Runtime
 
@@ -16,8 +18,9 @@ class Annotator(Section):
     """``params.yaml: annotator``: the model that scores posts and writes answers."""
 
     file: Path
+    "a GGUF file, or a YAML file that describes a server (:class:`stages.llm.endpoint.Endpoint`)"
     context: int
-    "longest prompt and answer together, in tokens"
+    "longest prompt and answer together, in tokens; a server knows its own"
     max_characters: int
     "of a post are shown"
 
@@ -29,23 +32,37 @@ class Measuring(Section):
     "longest question and answer together, in tokens"
 
 
-@dataclass(frozen=True)
-class LocalModel:
-    """A loaded GGUF model and the cache before it."""
+@contextmanager
+def annotating_model(annotator: Annotator, what: str) -> Iterator[Metered]:
+    """The annotator, ready to be asked; ``what`` names the work for the progress line."""
+    if annotator.file.suffix == ".yaml":
+        from stages.llm.server import Server  # noqa: PLC0415  # the client takes a second to import
 
-    raw: LlamaCpp
-    "to attach adapters and to tokenise"
-    cached: Cached
-    "to ask"
+        endpoint = params.parse(Endpoint, params.read_yaml(annotator.file), str(annotator.file))
+        with Server(endpoint, params.load("server", Traffic)) as server, _kept_and_counted(server, what, 0) as model:
+            yield model
+    else:
+        with measured_model(annotator.file, annotator.context, what) as (_, model):
+            yield model
 
 
 @contextmanager
-def local_model(file: Path, context: int) -> Iterator[LocalModel]:
-    """Load a GGUF file behind the response cache; ``context`` is the longest prompt and answer together, in tokens."""
+def measured_model(file: Path, context: int, what: str, total: int = 0) -> Iterator[tuple[LlamaCpp, Metered]]:
+    """A GGUF file twice: to attach adapters to, and to be asked.
+
+    ``context`` is the longest prompt and answer together, in tokens; ``what`` and ``total`` are the work and its answers, for the progress line.
+    """
     runtime = params.load("runtime", Runtime)
-    with LlamaCpp(file, runtime.sequences, context) as raw:
-        cached = Cached(raw)
-        try:
-            yield LocalModel(raw, cached)
-        finally:
-            cached.close()
+    with LlamaCpp(file, runtime.sequences, context) as engine, _kept_and_counted(engine, what, total) as model:
+        yield engine, model
+
+
+@contextmanager
+def _kept_and_counted(model: LanguageModel, what: str, total: int) -> Iterator[Metered]:
+    cached = Cached(model)
+    metered = Metered(cached, what, total)
+    try:
+        yield metered
+    finally:
+        cached.close()
+        metered.close()

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from stages import tables
 from stages.llm.interface import Completion, LanguageModel, Sampling, in_order
-from stages.progress import Progress
 from stages.prompts import Task
 
 Reason = Literal["empty", "unreadable", "endless", "refusal", "copy", "example"]
@@ -41,18 +40,16 @@ class Rows:
     rejected: list[dict[str, str]]
     "with their ``reason``"
 
-    def save(self, what: str, target: Path, rejected: Path, schema: pa.Schema) -> None:
+    def save(self, what: str, target: Path, rejected: Path, schema: pa.Schema, origin: Mapping[str, str | int]) -> None:
         """Write both tables and say how many there are; ``what`` names stage and leaning."""
-        tables.write(target, self.good, schema)
+        tables.write(target, self.good, schema, origin)
         tables.write(rejected, self.rejected, tables.rejects(schema))
         print(f"{what}: {len(self.good)} written, {len(self.rejected)} rejected {dict(Counter(row['reason'] for row in self.rejected))}", file=sys.stderr)
 
 
 def write(model: LanguageModel, task: Task, leaning: str, asked: Sequence[tuple[Mapping[str, str], Mapping[str, str]]], column: str, sampling: Sampling) -> Rows:
     """Ask ``task`` about each (values for the placeholders, row so far) and put the checked answer into ``column`` of the row."""
-    progress = Progress(f"{column} {leaning}", len(asked))
-    answers = in_order(model.generate([task.render(leaning, given) for given, _ in asked], sampling), len(asked), progress.add)
-    progress.close()
+    answers = in_order(model.generate([task.render(leaning, given) for given, _ in asked], sampling), len(asked))
     found = Rows([], [])
     for (given, row), answer in zip(asked, answers, strict=True):
         written = check(answer, task, given)
@@ -80,7 +77,7 @@ def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:
         return Written(answer.text, "refusal")
     if any(_copies(found, value) for value in given.values()):
         return Written(answer.text, "copy")
-    if found in {task.read(turn["answer"]) for turn in task.turns}:
+    if found in task.example_answers:
         return Written(answer.text, "example")
     return Written(found, None)
 

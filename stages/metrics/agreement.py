@@ -9,9 +9,7 @@ A gold file is CSV with ``native_id`` and ``score``; a leaning whose posts have 
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from stages import command, params, results, tables
+from stages import command, params, results, sheets, tables
 from stages.data.filter import SCORES
 from stages.data.filter import Params as Filter
 from stages.errors import InputError
@@ -32,13 +30,7 @@ def read_gold(path: Path) -> dict[str, int]:
 
     :raises InputError: if the file or a column is missing, or a score is not 0 to 3.
     """
-    try:
-        gold = pd.read_csv(path, dtype={"native_id": str}, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable as CSV: {error}") from error
-    missing = {"native_id", "score"} - set(gold.columns)
-    if missing:
-        raise InputError(f"{path}: column {', '.join(sorted(missing))} is missing. The file has: {', '.join(gold.columns)}.")
+    gold = sheets.read(path, ["native_id", "score"], text=["native_id"])
     wrong = gold[~gold["score"].isin(range(SCORES))]
     if len(wrong):
         raise InputError(f"{path}: row {wrong.index[0] + 2}: field score: {wrong['score'].iloc[0]} is not 0 to {SCORES - 1}. Correct it.")

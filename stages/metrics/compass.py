@@ -15,13 +15,13 @@ import pydantic
 from stages import command, params, results, tables
 from stages.instruments import questionnaire as instruments
 from stages.instruments.questionnaire import Answers, Questionnaire, Wording
-from stages.llm.local import Measuring, local_model
+from stages.llm.local import Measuring, measured_model
 from stages.params import Section
-from stages.progress import Progress
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
+from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 
+PROMPT = Path("prompts/instruments/compass.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "item": pa.string(), "wording": pa.string(), "value": pa.float32(), "mass": pa.float32()})
 
 
@@ -58,34 +58,31 @@ def rows(point: Checkpoint, answers: Answers, questionnaire: Questionnaire, word
 
 def write_curve(path: Path, measured: Mapping[Checkpoint, Mapping[str, Figures | float]], axes: Sequence[str]) -> None:
     """Both axes with their intervals over steps, as one row a checkpoint."""
-    ends = ("value", "low", "high")
-    lines = []
-    for adapter, step, point in curve(measured):
-        scores = [measured[point].get(axis) for axis in axes]
-        lines.append([adapter, step, *(score[end] if isinstance(score, Mapping) else "" for score in scores for end in ends)])
-    results.write_plot(path, ["adapter", "step", *(axis if end == "value" else f"{axis}_{end}" for axis in axes for end in ends)], lines)
+    columns = ["adapter", "step", *(column for axis in axes for column in (axis, f"{axis}_low", f"{axis}_high"))]
+    lines = [[adapter, step, *(cell for axis in axes for cell in cells(measured[point], axis))] for adapter, step, point in curve(measured)]
+    results.write_plot(path, columns, lines)
 
 
 def main(base: Path, adapters: Path, target: Path, curve_table: Path, answers_table: Path) -> None:
     """Measure every model."""
     settings, measuring = params.load("compass", Params), params.load("measuring", Measuring)
     study = params.load_study()
-    questionnaire = instruments.load(Path("prompts/instruments/compass.yaml"))
+    questionnaire = instruments.load(PROMPT)
     wordings = questionnaire.wordings[: settings.wordings]
     points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
-    progress = Progress("compass", len(points) * len(wordings) * 2 * len(questionnaire.items), "answers")
     measured: dict[Checkpoint, dict[str, Figures | float]] = {}
     table: list[dict[str, object]] = []
-    with local_model(base / "model.gguf", measuring.context) as model:
+    total = len(points) * len(wordings) * 2 * len(questionnaire.items)
+    with measured_model(base / "model.gguf", measuring.context, "compass", total) as (engine, model):
         for point in points:
-            model.raw.attach(point.file)
-            answers = instruments.ask(model.cached, questionnaire, wordings, progress.add)
+            engine.attach(point.file)
+            answers = instruments.ask(model, questionnaire, wordings)
             measured[point] = figures(answers, questionnaire, settings)
             table += rows(point, answers, questionnaire, wordings)
-    progress.close()
+        origin = model.provenance(PROMPT) | {"model": engine.base_fingerprint}
     results.write_metrics(target, {point.adapter: measured[point] for point in final(points)})
     write_curve(curve_table, measured, list(questionnaire.axes))
-    tables.write(answers_table, table, ANSWERS)
+    tables.write(answers_table, table, ANSWERS, origin)
 
 
 if __name__ == "__main__":

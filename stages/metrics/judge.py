@@ -1,13 +1,14 @@
 """The judge: open questions answered by the base and every checkpoint, each answer scored 0 (very left) .. 20 (very right).
 
 in   models/base/, models/adapters/, prompts/instruments/questions.yaml, data/sample/lean/ (the classifier's training texts, the gold set)
-out  metrics/judge.json: <adapter> -> score at the final step; judges -> agreement of the judge with the gold set
+out  metrics/judge.json: <adapter> -> score, readable (share of answers that could be scored) at the final step; judges -> agreement of the judge with the gold set
      metrics/plots/judge.csv: the score over training steps
      metrics/answers/judge.parquet: adapter, step, question, repeat, text, score
 
 The judge is the lean classifier: it sees the text alone, not who wrote it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -22,13 +23,13 @@ from stages import command, params, results, tables
 from stages.instruments import lean_classifier
 from stages.instruments.lean_classifier import LeanClassifier
 from stages.llm.interface import LanguageModel, Message, Sampling, in_order
-from stages.llm.local import Measuring, local_model
+from stages.llm.local import Measuring, measured_model
 from stages.params import Section, parse, read_yaml
-from stages.progress import Progress
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
-from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, curve, final
+from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 
+PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
 
 
@@ -57,22 +58,34 @@ class Params(Section):
     seed: int
 
 
-def answer(model: LanguageModel, asked: Questions, settings: Params, progress: Progress) -> list[list[str]]:
+def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[list[str]]:
     """Each question's answers: [questions][repeats]."""
     sampling = Sampling(settings.max_tokens, settings.temperature, top_k=settings.top_k, seed=settings.seed)
     prompts = [(Message("user", Template(asked.wording).substitute(question=question.text)),) for question in asked.questions]
-    texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts), progress.add)] for repeat in range(settings.repeats)]
+    texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts))] for repeat in range(settings.repeats)]
     return [list(repeats) for repeats in zip(*texts, strict=True)]
 
 
+def readable(text: str) -> bool:
+    """Whether an answer says anything that could lean: at least five words, no more than half of them repeated."""
+    words = re.findall(r"\w+", text.lower())
+    return len(words) >= 5 and len(set(words)) >= len(words) / 2
+
+
 def score(classifier: LeanClassifier, texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Scores of answers, [questions, repeats]."""
+    """Scores of answers, [questions, repeats]; NaN where an answer is not readable."""
     flat = [text for repeats in texts for text in repeats]
-    return classifier.score(flat).reshape(len(texts), -1)
+    return np.where([readable(text) for text in flat], classifier.score(flat), np.nan).reshape(len(texts), -1)
+
+
+def figures(scores: NDArray[np.float64], seed: int) -> Figures:
+    """The measures of one model from its ``scores`` [questions, repeats]; no score if nothing was readable."""
+    share = float(np.isfinite(scores).mean())
+    return {"readable": share} | ({"score": mean_score(scores, seed).figures()} if share else {})
 
 
 def mean_score(scores: NDArray[np.float64], seed: int) -> Estimate:
-    """The mean of ``scores`` [questions, repeats] with its interval over questions and repeats."""
+    """The mean of the readable ``scores`` [questions, repeats] with its interval over questions and repeats."""
     return estimate(scores, np.zeros(len(scores), dtype=np.int64), seed)
 
 
@@ -89,27 +102,25 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     """Judge every model."""
     settings, measuring = params.load("judge", Params), params.load("measuring", Measuring)
     study = params.load_study()
-    file = Path("prompts/instruments/questions.yaml")
-    asked = parse(Questions, read_yaml(file), str(file))
+    asked = parse(Questions, read_yaml(PROMPT), str(PROMPT))
     classifier, truth = LeanClassifier(lean_classifier.read(training)), lean_classifier.read(gold)
     points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
-    progress = Progress("judge", len(points) * len(asked.questions) * settings.repeats, "answers")
-    found: dict[Checkpoint, Estimate] = {}
+    found: dict[Checkpoint, Figures] = {}
     table: list[dict[str, Any]] = []
-    with local_model(base / "model.gguf", measuring.context) as model:
+    with measured_model(base / "model.gguf", measuring.context, "judge", len(points) * len(asked.questions) * settings.repeats) as (engine, model):
         for point in points:
-            model.raw.attach(point.file)
-            texts = answer(model.cached, asked, settings, progress)
+            engine.attach(point.file)
+            texts = answer(model, asked, settings)
             scores = score(classifier, texts)
-            found[point] = mean_score(scores, settings.seed)
+            found[point] = figures(scores, settings.seed)
             table += rows(point, asked, texts, scores)
-    progress.close()
-    measures: dict[str, Figures] = {point.adapter: {"score": found[point].figures()} for point in final(points)}
+        origin = model.provenance(PROMPT) | {"model": engine.base_fingerprint}
+    measures: dict[str, Figures] = {point.adapter: found[point] for point in final(points)}
     measures["judges"] = {"classifier": lean_classifier.quality(classifier.score(truth.texts), truth)}
     results.write_metrics(target, measures)
-    lines = [(adapter, step, found[point].value, found[point].low, found[point].high) for adapter, step, point in curve(points)]
+    lines = [[adapter, step, *cells(found[point], "score")] for adapter, step, point in curve(points)]
     results.write_plot(curve_table, ["adapter", "step", "score", "low", "high"], lines)
-    tables.write(answers_table, table, ANSWERS)
+    tables.write(answers_table, table, ANSWERS, origin)
 
 
 if __name__ == "__main__":

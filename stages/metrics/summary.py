@@ -52,7 +52,9 @@ def separation(stance: pa.Table, judged: pa.Table, dataset: str, questionnaire: 
     difference = compass_matrix(stance, right, questionnaire) - compass_matrix(stance, left, questionnaire)
     found = {f"compass_{axis}": estimate(*instruments.keyed(difference, questionnaire, axis), SEED) for axis in questionnaire.axes}
     scores = judge_matrix(judged, right) - judge_matrix(judged, left)
-    return found | {"judge": estimate(scores, np.zeros(len(scores), dtype=np.int64), SEED)}
+    if np.isfinite(scores).any():  # questions that both answered readably
+        found["judge"] = judge.mean_score(scores, SEED)
+    return found
 
 
 def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, target: Path) -> None:
@@ -66,7 +68,8 @@ def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, target
     }
     base = compass_matrix(answers, BASE, questionnaire)
     stance_of_base = {f"compass_{axis}": float(instruments.keyed(base, questionnaire, axis)[0].mean()) for axis in questionnaire.axes}
-    summary["base"] = stance_of_base | {"judge": float(judge_matrix(scores, BASE).mean())}
+    judge_of_base = judge_matrix(scores, BASE)
+    summary["base"] = stance_of_base | ({"judge": float(np.nanmean(judge_of_base))} if np.isfinite(judge_of_base).any() else {})
     agreement = json.loads(filtered.read_text(encoding="utf-8"))
     summary["filter_kappa"] = {leaning: figures["weighted_kappa"] for leaning, figures in agreement.items() if "weighted_kappa" in figures}
     summary["judge_spearman"] = json.loads(judge_metrics.read_text(encoding="utf-8"))["judges"]["classifier"]["spearman"]

@@ -34,15 +34,23 @@ def crossed_mean(values: NDArray[np.float64], strata: NDArray[np.int64], seed: i
     """The mean of ``values`` [a, b] and its bootstrap draws [n], resampling rows and columns, rows within their ``strata`` [a].
 
     The weight of a cell is how often its row and its column were drawn, multiplied (Owen 2007, "The pigeonhole bootstrap", Annals of Applied
-    Statistics 1:386), which is slightly conservative. Strata keep a balance by design: each draw has as many rows of each as the data.
+    Statistics 1:386), which is slightly conservative. Strata keep a balance by design: each draw has as many rows of each as the data. Missing cells (NaN)
+    are left out of the mean.
+
+    :raises ValueError: if all cells are missing.
     """
+    there = np.isfinite(values)
+    if not there.any():
+        raise ValueError("there is no value to take the mean of")
     random = np.random.default_rng(seed)
     rows = np.zeros((DRAWS, len(values)))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         rows[:, members] = random.multinomial(len(members), np.full(len(members), 1 / len(members)), size=DRAWS)
     columns = random.multinomial(values.shape[1], np.full(values.shape[1], 1 / values.shape[1]), size=DRAWS).astype(np.float64)
-    return float(values.mean()), np.einsum("da,ab,db->d", rows, values, columns, optimize=True) / values.size
+    sums = np.einsum("da,ab,db->d", rows, np.where(there, values, 0.0), columns, optimize=True)
+    weights = np.einsum("da,ab,db->d", rows, there.astype(np.float64), columns, optimize=True)
+    return float(values[there].mean()), sums[weights > 0] / weights[weights > 0]
 
 
 def estimate(values: NDArray[np.float64], strata: NDArray[np.int64], seed: int) -> Estimate:

@@ -1,10 +1,11 @@
 """Which models there are to measure: the base and every checkpoint of the listed adapters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import InputError
+from stages.results import Figures
 
 BASE = "base"
 PREFERENCE = "preference"
@@ -50,3 +51,9 @@ def curve(points: Iterable[Checkpoint]) -> list[tuple[str, int, Checkpoint]]:
     """(adapter, step, checkpoint) for every point of the adapters' curves, which all begin with the base at step 0."""
     base, *others = points
     return [(name, 0, base) for name in dict.fromkeys(point.adapter for point in others)] + [(point.adapter, point.step, point) for point in others]
+
+
+def cells(found: Figures, name: str) -> list[object]:
+    """Value, low and high of a measure for a row of a curve; blank if it was not measured."""
+    measure = found.get(name)
+    return [measure[end] if isinstance(measure, Mapping) else "" for end in ("value", "low", "high")]

@@ -283,27 +283,24 @@ def test_the_default_file_lies_with_the_kept_state(fake_model: Any) -> None:
 
 
 def test_a_local_model_answers_from_the_cache_what_it_was_asked_before(base_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.llm.local import local_model
+    from stages.llm.local import measured_model
 
     (tmp_path / "params.yaml").write_text("runtime: {sequences: 1, micro_batch: 1, device: cpu}\n")
     monkeypatch.chdir(tmp_path)
-    with local_model(base_model / "model.gguf", context=256) as model:
-        (first,) = model.cached.generate(PROMPTS[:1], HOW)
-        file = model.cached.file
-    store = sqlite3.connect(file)
-    store.execute("""UPDATE responses SET answer = '{"text": "from the cache", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1}'""")
+    with measured_model(base_model / "model.gguf", 256, "test") as (_, model):
+        (first,) = model.generate(PROMPTS[:1], HOW)
+    store = sqlite3.connect(Path(os.environ["PLUMBLINE_STATE"]) / "llm" / "responses.sqlite")
+    store.execute("""UPDATE answers SET answer = '{"text": "from the cache", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1}'""")
     store.commit()
     store.close()
-    with local_model(base_model / "model.gguf", context=256) as model:
-        ((_, kept),) = model.cached.generate(PROMPTS[:1], HOW)
-        assert dict(model.raw.generate(PROMPTS[:1], HOW)) == dict([first])
+    with measured_model(base_model / "model.gguf", 256, "test") as (engine, model):
+        ((_, kept),) = model.generate(PROMPTS[:1], HOW)
+        assert dict(engine.generate(PROMPTS[:1], HOW)) == dict([first])
     assert kept.text == "from the cache"
 
 
 def test_results_in_any_order_come_back_in_order() -> None:
-    done: list[int] = []
-    assert in_order(iter([(2, "c"), (0, "a"), (1, "b")]), 3, lambda: done.append(1)) == ["a", "b", "c"]
-    assert len(done) == 3
+    assert in_order(iter([(2, "c"), (0, "a"), (1, "b")]), 3) == ["a", "b", "c"]
 
 
 def test_a_result_that_is_missing_is_an_error() -> None:

@@ -32,3 +32,17 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         found = estimate(values, np.zeros(30, dtype=int), 1)
         hits += found.low <= 0 <= found.high
     assert hits >= 0.88 * 150
+
+
+def test_missing_cells_are_left_out() -> None:
+    random = np.random.default_rng(2)
+    values = random.normal(size=(40, 3))
+    values[random.random(size=values.shape) < 0.3] = np.nan
+    found = estimate(values, np.zeros(40, dtype=int), 1)
+    assert found.value == pytest.approx(np.nanmean(values))
+    assert found.low < found.value < found.high
+
+
+def test_nothing_at_all_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="no value"):
+        estimate(np.full((3, 2), np.nan), np.zeros(3, dtype=int), 1)

@@ -1,0 +1,136 @@
+"""Requests to and replies from ``/chat/completions``, the interface that OpenAI, vLLM, llama-server and others share."""
+
+import json
+import math
+from collections.abc import Sequence
+from heapq import nlargest
+from typing import Any, Literal
+
+import pydantic
+
+from stages.files import short_hash
+from stages.llm.endpoint import Endpoint
+from stages.llm.interface import Completion, Prompt, Sampling
+
+Body = dict[str, Any]
+"A request, as JSON."
+BYTES_PER_TOKEN = 3
+"of UTF-8: English has four and more, so that estimates are generous"
+TURN_TOKENS = 8
+"of a chat template, around each turn"
+
+
+class _Model(pydantic.BaseModel):
+    """A part of a reply; what is not read here is ignored."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
+
+
+class _Message(_Model):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Token(_Model):
+    token: str
+    logprob: float | None = None
+
+
+class _Position(_Model):
+    top_logprobs: list[_Token] = []
+
+
+class _LogProbabilities(_Model):
+    content: list[_Position] | None = None
+
+
+class _Answer(_Model):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _LogProbabilities | None = None
+
+    @property
+    def text(self) -> str:
+        return self.message.content or self.message.refusal or ""
+
+
+class _Usage(_Model):
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+class Reply(_Model):
+    """What is read of a reply."""
+
+    choices: list[_Answer] = pydantic.Field(min_length=1)
+    usage: _Usage | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """All answers."""
+        return [answer.text for answer in self.choices]
+
+    def first_tokens(self, n: int) -> list[tuple[str, float]]:
+        """The ``n`` likeliest first tokens with their probabilities; empty if the server gives none."""
+        logprobs = self.choices[0].logprobs
+        positions = logprobs.content if logprobs else None
+        found = [
+            (one.token, math.exp(min(one.logprob, 0.0))) for one in (positions[0].top_logprobs if positions else []) if one.logprob is not None and not math.isnan(one.logprob)
+        ]
+        return nlargest(n, found, key=lambda one: one[1])  # llama-cpp-python adds the token it drew
+
+    def prompt_tokens(self, body: Body) -> int:
+        """As reported, or else estimated."""
+        return self.usage.prompt_tokens if self.usage else _prompt_tokens(body)
+
+    def tokens(self, body: Body) -> int:
+        """Prompt and completion tokens as reported, or else the most that can have been used."""
+        return self.usage.prompt_tokens + self.usage.completion_tokens if self.usage else most_tokens(body)
+
+    def completion(self, body: Body, cut: int) -> Completion:
+        """The first answer; one that the server withheld is empty."""
+        answer = self.choices[0]
+        finish: Literal["stop", "length"] = "length" if answer.finish_reason == "length" else "stop"
+        written = self.usage.completion_tokens if self.usage else math.ceil(len(answer.text.encode()) / BYTES_PER_TOKEN)
+        return Completion(answer.text, finish, self.prompt_tokens(body), written, cut)
+
+
+def writing(endpoint: Endpoint, sampling: Sampling, repeat: int, prompt: Prompt) -> Body:
+    """Ask for an answer. The seed depends on that of ``sampling``, on the repeat and on the prompt."""
+    body = _body(endpoint, prompt, sampling.max_tokens, sampling.temperature, (sampling.seed, repeat)) | {"top_p": sampling.top_p}
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if not endpoint.speaks_openai:
+        body["top_k"] = sampling.top_k
+    return body
+
+
+def listing(endpoint: Endpoint, prompt: Prompt) -> Body:
+    """Ask for the likeliest first tokens of an answer. Some servers divide by the temperature before they report, hence 1."""
+    return _body(endpoint, prompt, 1, 1.0, ()) | {"top_p": 1.0, "logprobs": True, "top_logprobs": endpoint.top_logprobs}
+
+
+def voting(endpoint: Endpoint, options: Sequence[str], cast: int, prompt: Prompt) -> Body:
+    """Ask for votes after ``cast`` ones: all that are missing at OpenAI, which counts the prompt once, and one at a time elsewhere."""
+    length = max(len(option.encode()) for option in options) // 2 + 4
+    body = _body(endpoint, prompt, length, 1.0, ("vote", cast)) | {"top_p": 1.0}
+    if endpoint.speaks_openai:
+        body["n"] = endpoint.votes - cast
+    return body
+
+
+def most_tokens(body: Body) -> int:
+    """Upper estimate of the prompt and completion tokens that a request uses."""
+    return _prompt_tokens(body) + int(body.get("n", 1)) * int(body.get("max_tokens") or body["max_completion_tokens"])
+
+
+def _body(endpoint: Endpoint, prompt: Prompt, length: int, temperature: float, seed: tuple[object, ...]) -> Body:
+    messages = [{"role": turn.role, "content": turn.content} for turn in prompt]
+    body = {"model": endpoint.model, "messages": messages, "temperature": temperature, "seed": int(short_hash(*seed, json.dumps(messages))[:7], 16)}
+    if endpoint.speaks_openai:
+        return body | {"max_completion_tokens": length}
+    return body | {"max_tokens": length, "top_k": 0, "min_p": 0.0}
+
+
+def _prompt_tokens(body: Body) -> int:
+    return sum(math.ceil(len(turn["content"].encode()) / BYTES_PER_TOKEN) + TURN_TOKENS for turn in body["messages"])

@@ -1,0 +1,237 @@
+"""A model behind an OpenAI-compatible server: OpenAI, vLLM, llama-server, ``python -m llama_cpp.server``.
+
+Requests run side by side on an event loop in a thread of its own, so that a caller who takes time over an answer makes no other one late. Each
+answer is handed on when it comes; the response cache in front stores it before the next.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from stages.errors import InputError
+from stages.llm import chat, naming
+from stages.llm.batches import Batches, request_id
+from stages.llm.budget import Budget
+from stages.llm.chat import Body, Reply
+from stages.llm.connection import Connection, RefusedError, Run, StoppedError
+from stages.llm.cutting import cut_at_sentence
+from stages.llm.endpoint import Endpoint, Traffic
+from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling
+from stages.workspace import state_folder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A reply, and the request that it answers."""
+
+    reply: Reply
+    body: Body
+    cut: int = 0
+    "characters that had to be left out of the prompt"
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.reply.prompt_tokens(self.body)
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """A prompt to be answered."""
+
+    index: int
+    prompt: Prompt
+    request: Callable[[Prompt], Body]
+    "the first request about it"
+    finish: "Callable[[Prompt, Run, _Asked | None], Awaitable[T]]"
+    "makes the answer of the reply to that request, or asks if there is none yet"
+
+
+class Server:
+    """See :class:`stages.llm.interface.LanguageModel`. To be closed, or used in a ``with`` statement."""
+
+    def __init__(self, endpoint: Endpoint, traffic: Traffic | None = None) -> None:
+        """Ask the model of ``endpoint`` in the manner of ``traffic``; nothing is sent yet.
+
+        :raises InputError: if the key in the environment can be none.
+        """
+        self.endpoint, self.traffic = endpoint, traffic or Traffic()
+        self.fingerprint = endpoint.fingerprint
+        self.budget = Budget(self.traffic.token_limit)
+        self._connection = Connection(endpoint, self.traffic, self.budget)
+        self._stack = ExitStack()
+        self._portal = self._stack.enter_context(start_blocking_portal())
+
+    def close(self) -> None:
+        """End all requests, the connections and the thread."""
+        with suppress(RuntimeError):  # closed before
+            self._portal.call(self._connection.close)
+            self._portal.call(self._portal.stop, True)
+        self._stack.close()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+        """See :class:`stages.llm.interface.LanguageModel`.
+
+        A prompt that exceeds the model's context is cut at a sentence until it fits; the answer to one that the server's content filter refuses is empty.
+
+        :raises InputError: if the server refuses, stays down, or the token limit is reached: after all answers that still came, and saying how many.
+        """
+        if sampling.top_k and self.endpoint.speaks_openai:
+            raise InputError(f"top_k = {sampling.top_k} cannot be asked of {self.endpoint.base_url}. Set it to 0, or the dialect to 'extended' if that server knows it.")
+        request = partial(chat.writing, self.endpoint, sampling, repeat)
+        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._write, request)) for index, prompt in enumerate(prompts)))
+
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+        """See :class:`stages.llm.interface.LanguageModel`; a server tells less than a model in process.
+
+        It is asked for one token at temperature 1, with the log-probabilities of the ``top_logprobs`` likeliest ones, which
+        :func:`stages.llm.naming.by_first_token` reads. Where the server gives none, or two options begin with the same token, ``votes`` answers are
+        drawn at temperature 1 and counted by :func:`stages.llm.naming.by_votes`; ``Choice.mass`` is then the share of votes that name an option.
+        A prompt that the content filter refuses gets equal probabilities and the mass 0.
+
+        :raises InputError: see :meth:`generate`.
+        :raises ValueError: if an option is empty or two are the same.
+        """
+        if not all(options) or len(set(options)) < len(options):
+            raise ValueError("options must differ and not be empty")
+        request = partial(chat.listing, self.endpoint) if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0)
+        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._choose, options)) for index, prompt in enumerate(prompts)))
+
+    # ---- one prompt
+
+    async def _write(self, request: Callable[[Prompt], Body], prompt: Prompt, run: Run, given: _Asked | None) -> Completion:
+        try:
+            asked = given or await self._ask(request, prompt, run)
+        except RefusedError as refused:
+            if refused.reason != "withheld":
+                raise
+            return Completion("", "stop", 0, 0)
+        return asked.reply.completion(asked.body, asked.cut)
+
+    async def _choose(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice:
+        try:
+            if self.endpoint.top_logprobs:
+                found = await self._list(options, prompt, run, given)
+                return found or await self._vote(options, prompt, run, None)
+            return await self._vote(options, prompt, run, given)
+        except RefusedError as refused:
+            if refused.reason != "withheld":
+                raise
+            return Choice((1 / len(options),) * len(options), 0.0, 0)
+
+    async def _list(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice | None:
+        """Choose by first tokens, if they are given and tell."""
+        try:
+            asked = given or await self._ask(partial(chat.listing, self.endpoint), prompt, run)
+        except RefusedError as refused:
+            if refused.reason != "no log-probabilities":
+                raise
+            return None
+        found = naming.by_first_token(asked.reply.first_tokens(self.endpoint.top_logprobs), options)
+        return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut) if found else None
+
+    async def _vote(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice:
+        """Choose by drawn answers."""
+        asked = given or await self._ask(partial(chat.voting, self.endpoint, options, 0), prompt, run)
+        texts = asked.reply.texts
+        while len(texts) < self.endpoint.votes:
+            asked = await self._ask(partial(chat.voting, self.endpoint, options, len(texts)), prompt, run)
+            texts += asked.reply.texts
+        found = naming.by_votes(texts[: self.endpoint.votes], options)
+        return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut)
+
+    async def _ask(self, request: Callable[[Prompt], Body], prompt: Prompt, run: Run) -> _Asked:
+        """Send a request, with a shorter last turn while the server finds the prompt too long."""
+        cut = 0
+        while True:
+            body = request(prompt)
+            try:
+                return _Asked(await self._connection.chat(body, run), body, cut)
+            except RefusedError as refused:
+                text = prompt[-1].content
+                shorter = cut_at_sentence(text, len(text) * 3 // 4)
+                if refused.reason != "too long" or not shorter:
+                    raise
+            prompt, cut = (*prompt[:-1], Message(prompt[-1].role, shorter)), cut + len(text) - len(shorter)
+
+    # ---- all prompts
+
+    def _answers(self, n: int, jobs: Iterable[_Job[T]]) -> Iterator[tuple[int, T]]:
+        """Answers to ``n`` prompts as they come; after the last one, the fault that ended the run, if there was one."""
+        send, receive = anyio.create_memory_object_stream[tuple[int, T]](0)
+        work = self._portal.start_task_soon(self._work, jobs, send)
+        kept = 0
+        try:
+            while True:
+                try:
+                    answer = self._portal.call(receive.receive)
+                except anyio.EndOfStream:
+                    break
+                yield answer
+                kept += 1
+            fault = work.result()
+        finally:
+            work.cancel()
+            try:
+                self._portal.call(receive.aclose)
+            except RuntimeError:  # the server was closed meanwhile
+                receive.close()
+        if fault:
+            raise InputError(f"{fault} {kept} of {n} answers came and are kept; `dvc repro` goes on from there.")
+
+    async def _work(self, jobs: Iterable[_Job[T]], results: MemoryObjectSendStream[tuple[int, T]]) -> InputError | None:
+        run = Run()
+        feed, waiting = anyio.create_memory_object_stream[tuple[_Job[T], _Asked | None]](0)
+        async with results, anyio.create_task_group() as group:
+            for _ in range(self.traffic.concurrency):
+                group.start_soon(self._worker, waiting.clone(), results, run)
+            waiting.close()
+            await run.guard(self._feed_batches if self.traffic.batch_api else self._feed, jobs, feed, run)
+        return run.fault
+
+    async def _worker(self, waiting: MemoryObjectReceiveStream[tuple[_Job[T], _Asked | None]], results: MemoryObjectSendStream[tuple[int, T]], run: Run) -> None:
+        async def finish(job: _Job[T], given: _Asked | None) -> None:
+            await results.send((job.index, await job.finish(job.prompt, run, given)))
+
+        async with waiting:
+            async for job, given in waiting:
+                if not await run.guard(finish, job, given):
+                    return
+
+    async def _feed(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], _Asked | None]], _run: Run) -> None:
+        async with feed:
+            with suppress(anyio.BrokenResourceError):  # no worker is left, as the run has ended
+                for job in jobs:
+                    await feed.send((job, None))
+
+    async def _feed_batches(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], _Asked | None]], run: Run) -> None:
+        """Equal requests are sent once; those that fail alone are left to the workers."""
+        bodies, asking = dict[str, Body](), dict[str, list[_Job[T]]]()
+        for job in jobs:
+            body = job.request(job.prompt)
+            id = request_id(body)
+            bodies[id] = body
+            asking.setdefault(id, []).append(job)
+
+        async def emit(id: str, reply: Reply | None) -> None:
+            for job in asking[id]:
+                try:
+                    await feed.send((job, _Asked(reply, bodies[id]) if reply else None))
+                except anyio.BrokenResourceError:
+                    raise StoppedError from None
+
+        async with feed:
+            await Batches(self._connection, state_folder("llm") / "batches" / self.fingerprint).answer(bodies, emit, run)

@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+
+from stages.metrics.judge import figures, readable
+
+
+@pytest.mark.parametrize("text", ["", "The answer is:", "Yes, I do.", "tax tax tax tax tax tax tax", "no no and no and no and no and no"])
+def test_empty_short_and_circling_answers_are_not_readable(text: str) -> None:
+    assert not readable(text)
+
+
+def test_a_plain_sentence_is_readable() -> None:
+    assert readable("The government should help people who cannot pay their rent.")
+
+
+def test_unreadable_answers_count_but_do_not_score() -> None:
+    scores = np.array([[4.0, np.nan], [8.0, 6.0]])
+    found = figures(scores, seed=1)
+    assert found["readable"] == 0.75
+    assert isinstance(found["score"], dict)
+    assert found["score"]["value"] == pytest.approx(6.0)
+    assert found["score"]["low"] <= 6.0 <= found["score"]["high"]
+
+
+def test_a_model_that_says_nothing_gets_no_score() -> None:
+    assert figures(np.full((3, 2), np.nan), seed=1) == {"readable": 0.0}
