@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from stages import command, params, results, tables
+from stages import command, params, results, sheets, tables
 from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data import topics
@@ -57,14 +56,8 @@ def read_gold(path: Path, found: Mapping[str, Issue]) -> dict[str, Gold]:
 
     :raises InputError: if the file or a column is missing, or a label is none that there is.
     """
-    try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable as CSV: {error}") from error
     columns = ("native_id", "side", "issue", "topics")
-    missing = [name for name in columns if name not in rows.columns]
-    if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(rows.columns)}.")
+    rows = sheets.read(path, columns, text=columns)
     gold = {}
     for number, (native, side, issue, labels) in enumerate(rows[list(columns)].itertuples(index=False, name=None), 2):
         known = found[issue].topics if issue in found else {}

@@ -110,7 +110,8 @@ def test_the_projects_own_table_is_usable_and_names_its_sources(in_root: None) -
     found = load(path, Table(path=path))
     outlets = {row.split(",")[1] for row in path.read_text(encoding="utf-8").splitlines()[1:]}
     assert len(outlets) >= 150
-    assert all(row.split(",")[4] and row.split(",")[5].isdigit() for row in path.read_text(encoding="utf-8").splitlines()[1:])
+    assert all(row.split(",")[3] and row.split(",")[4].isdigit() for row in path.read_text(encoding="utf-8").splitlines()[1:])
+    assert set(found.scores.values()) == {-1, -0.5, 0, 0.5, 1}
     assert found.rate("https://nyti.ms/3x").score == found.rate("https://www.nytimes.com/").score
     sides = [score for score in found.scores.values() if score is not None]
     assert sum(score < 0 for score in sides) > 50
