@@ -8,7 +8,6 @@ out  metrics/judge.json: <adapter> -> score, readable (share of answers that cou
 The judge is the lean classifier: it sees the text alone, not who wrote it.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -24,6 +23,7 @@ from stages.instruments import lean_classifier
 from stages.instruments.lean_classifier import LeanClassifier
 from stages.llm.interface import LanguageModel, Message, Sampling, in_order
 from stages.llm.local import Measuring, measured_model
+from stages.llm.readable import readable
 from stages.params import Section, parse, read_yaml
 from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
@@ -64,12 +64,6 @@ def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[lis
     prompts = [(Message("user", Template(asked.wording).substitute(question=question.text)),) for question in asked.questions]
     texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts))] for repeat in range(settings.repeats)]
     return [list(repeats) for repeats in zip(*texts, strict=True)]
-
-
-def readable(text: str) -> bool:
-    """Whether an answer says anything that could lean: at least five words, no more than half of them repeated."""
-    words = re.findall(r"\w+", text.lower())
-    return len(words) >= 5 and len(set(words)) >= len(words) / 2
 
 
 def score(classifier: LeanClassifier, texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
