@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages import command, params, results, sheets, tables
 from stages.corpora import issues
@@ -29,10 +28,9 @@ from stages.files import short_hash
 from stages.params import Section
 from stages.results import Figures
 from stages.statistics.bootstrap import DRAWS, interval
+from stages.statistics.multilabel import Labels, macro_f1
 
 SIDES = ("liberal", "conservative", "mixed")
-Labels = NDArray[np.bool_]
-"[posts, topics]: which post has which topic"
 
 
 class Params(Section):
@@ -85,13 +83,6 @@ def side_figures(rows: Sequence[Mapping[str, Any]], gold: Mapping[str, Gold]) ->
     if told:
         figures["accuracy"] = sum(label == group for label, group in told) / len(told)
     return figures
-
-
-def macro_f1(gold: Labels, found: Labels, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Mean over topics of F1 = 2 both / (gold + found), for each row of post ``weights`` [draws, posts]; a topic that neither has scores 0."""
-    times = np.ones((1, len(gold))) if weights is None else weights
-    both, either = times @ (gold & found), times @ (gold.astype(float) + found)
-    return np.asarray((2 * both / np.maximum(either, 1)).mean(axis=1))
 
 
 def topic_figures(gold: Labels, found: Labels, by_phrases: Labels, names: Sequence[str], authors: Sequence[str], seed: int = 1) -> dict[str, Figures | float]:

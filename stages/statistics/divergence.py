@@ -69,6 +69,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A figure and the draws that its interval comes from, for averages over topics."""
+
+    estimate: Estimate
+    draws: Floats
+
+    @classmethod
+    def of(cls, value: float, draws: Floats) -> "Drawn":
+        """A figure with the interval of its draws."""
+        return cls(interval(value, draws), draws)
+
+
+@dataclass(frozen=True)
 class Alignment:
     """How alike two groups are, 0 to 1."""
 
@@ -106,7 +119,7 @@ def alignment(model: Sample, group: Sample, seed: int, draws: int = DRAWS) -> Al
     return Alignment(float(aligned(found)), interval(float(aligned(2 * found - drawn.mean())), corrected), corrected)
 
 
-def tendency(model: Sample, first: Sample, second: Sample, seed: int, draws: int = DRAWS) -> Estimate:
+def tendency(model: Sample, first: Sample, second: Sample, seed: int, draws: int = DRAWS) -> Drawn:
     """How much nearer ``model`` is to ``first`` than to ``second``: the difference of its divergences, in bits, with its 95 % interval.
 
     Above 0: nearer to the first. The difference is taken between divergences, not alignments, because its interval is right at any distance. With
@@ -119,30 +132,30 @@ def tendency(model: Sample, first: Sample, second: Sample, seed: int, draws: int
 
     found = difference(model.distribution, first.distribution, second.distribution)
     reflected = 2 * found - difference(model.draws(random, draws), first.draws(random, draws), second.draws(random, draws))
-    return interval(float(reflected.mean()), reflected)
+    return Drawn.of(float(reflected.mean()), reflected)
 
 
 def entropy(sample: Sample, seed: int, draws: int = DRAWS) -> Estimate:
     """Shannon entropy of a group's labels in bits, 0 to log2 k, corrected for what a sample lacks, with its 95 % interval."""
-    return _entropy(sample, None, seed, draws)
+    return _entropy(sample, None, seed, draws).estimate
 
 
-def entropy_gap(model: Sample, human: Sample, seed: int, draws: int = DRAWS) -> Estimate:
+def entropy_gap(model: Sample, human: Sample, seed: int, draws: int = DRAWS) -> Drawn:
     """Entropy of ``model`` minus that of ``human``, in bits, with its 95 % interval. Below 0: the model varies less."""
     return _entropy(model, human, seed, draws)
 
 
-def _entropy(sample: Sample, other: Sample | None, seed: int, draws: int) -> Estimate:
+def _entropy(sample: Sample, other: Sample | None, seed: int, draws: int) -> Drawn:
     random = np.random.default_rng(seed)
     reflected = np.zeros(draws)
     for sign, group in ((1, sample), (-1, other)):
         if group is not None:
             reflected += sign * (2 * shannon(group.distribution, base=2) - shannon(group.draws(random, draws), base=2, axis=-1))
     highest = np.log2(sample.weights.shape[1])
-    return interval(float(np.clip(reflected.mean(), -highest, highest)), np.clip(reflected, 0 if other is None else -highest, highest))
+    return Drawn.of(float(np.clip(reflected.mean(), -highest, highest)), np.clip(reflected, 0 if other is None else -highest, highest))
 
 
-def floor(group: Sample, n: int, seed: int) -> tuple[Estimate, int]:
+def floor(group: Sample, n: int, seed: int) -> tuple[Drawn, int]:
     """What chance alone takes from the raw alignment at ``n`` posts: between halves of one group, and the size of the halves.
 
     Mean over random splits into two parts of ``n`` posts, or of half the group if it is smaller than that, and the range of the middle 95 %. Authors
@@ -160,10 +173,10 @@ def floor(group: Sample, n: int, seed: int) -> tuple[Estimate, int]:
         order = np.lexsort((random.random(group.n), place))
         halves = [scaled(group.weights[part].sum(axis=0)) for part in (order[:n], order[-n:])]
         scores.append(float(aligned(divergence(*halves))))
-    return interval(float(np.mean(scores)), np.array(scores)), n
+    return Drawn.of(float(np.mean(scores)), np.array(scores)), n
 
 
-def raw_at(model: Sample, group: Sample, n: int, seed: int) -> tuple[Estimate, int]:
+def raw_at(model: Sample, group: Sample, n: int, seed: int) -> tuple[Drawn, int]:
     """The raw alignment of two groups at ``n`` posts of each, which the floor at that ``n`` can be held against, and the size used.
 
     Mean over random parts, and the range of the middle 95 %; the smaller group sets the size if it has fewer posts.
@@ -174,7 +187,7 @@ def raw_at(model: Sample, group: Sample, n: int, seed: int) -> tuple[Estimate, i
     for _ in range(SPLITS):
         parts = [scaled(sample.weights[random.permutation(sample.n)[:n]].sum(axis=0)) for sample in (model, group)]
         scores.append(float(aligned(divergence(*parts))))
-    return interval(float(np.mean(scores)), np.array(scores)), n
+    return Drawn.of(float(np.mean(scores)), np.array(scores)), n
 
 
 def average(values: Sequence[float], draws: Sequence[Floats], seed: int) -> Estimate:

@@ -6,7 +6,7 @@ import pytest
 
 from stages.corpora.issues import Issue
 from stages.errors import InputError
-from stages.metrics.attribution import Gold, figures, macro_f1, read_gold, side_figures, topic_figures
+from stages.metrics.attribution import Gold, figures, read_gold, side_figures, topic_figures
 
 ISSUES = {
     "covid": Issue.model_validate(
@@ -35,13 +35,6 @@ def test_sides_are_counted_by_author_and_only_sided_ones_are_right_or_wrong() ->
     assert found["coverage"] == pytest.approx(2 / 3)
     assert found["accuracy"] == pytest.approx(1 / 2)
     assert found["confusion"]["liberal"] == {"liberal": 1, "conservative": 1, "mixed": 0, "unknown": 0}
-
-
-def test_macro_f1_is_the_mean_over_topics() -> None:
-    gold, found = labels((1, 0), (1, 0), (0, 1), (0, 0)), labels((1, 0), (0, 1), (0, 1), (1, 0))
-    # Topic 1: 1 both, 2 gold, 2 found, so 1/2; topic 2: 1 both, 1 gold, 2 found, so 2/3.
-    assert macro_f1(gold, found)[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert macro_f1(gold, found, np.array([[1.0, 0, 1, 0], [0, 0, 0, 0]])) == pytest.approx([1, 0])
 
 
 def test_topic_figures_hold_precision_recall_interval_and_floor() -> None:

@@ -77,9 +77,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say(share: float) -> None:
         model, near, far = (posts(random, distribution, 80) for distribution in (p, q, second))
         found = {
             "alignment": alignment(model, near, seed, 300).estimate,
-            "tendency": tendency(model, near, far, seed, 300),
+            "tendency": tendency(model, near, far, seed, 300).estimate,
             "entropy": entropy(model, seed, 300),
-            "gap": entropy_gap(model, near, seed, 300),
+            "gap": entropy_gap(model, near, seed, 300).estimate,
         }
         for name, estimate in found.items():
             hits[name] += estimate.low <= truth[name] <= estimate.high
@@ -99,15 +99,15 @@ def test_equal_groups_score_at_the_floor() -> None:
     lowest, n = floor(human, 100, 1)
     assert n == 100
     scores = [alignment(posts(random, p, authors=100, each=1), posts(random, p, authors=100, each=1), seed, 2).raw for seed in range(60)]
-    assert np.mean(scores) == pytest.approx(lowest.value, abs=0.01)
+    assert np.mean(scores) == pytest.approx(lowest.estimate.value, abs=0.01)
 
 
 def test_two_samples_of_a_thousand_from_one_distribution_do_not_score_one() -> None:
     random = np.random.default_rng(2)
     sample = Sample.of(np.eye(LABELS)[random.integers(0, LABELS, size=2000)])
     found, _ = floor(sample, 1000, 1)
-    assert found.value == pytest.approx(0.94, abs=0.01)
-    assert floor(sample, 100, 1)[0].value == pytest.approx(0.81, abs=0.02)
+    assert found.estimate.value == pytest.approx(0.94, abs=0.01)
+    assert floor(sample, 100, 1)[0].estimate.value == pytest.approx(0.81, abs=0.02)
 
 
 def test_the_floor_of_a_small_group_is_that_of_its_halves() -> None:
@@ -120,7 +120,7 @@ def test_the_floor_of_a_small_group_is_that_of_its_halves() -> None:
 def test_an_author_is_in_one_half_only() -> None:
     # Two authors of opposite habits: halves that mixed them would be alike.
     sample = Sample.of([[1, 0]] * 10 + [[0, 1]] * 10, ["ann"] * 10 + ["bob"] * 10)
-    assert floor(sample, 10, 1)[0].value == 0
+    assert floor(sample, 10, 1)[0].estimate.value == 0
 
 
 def test_figures_at_the_same_n_fall_with_n() -> None:
@@ -128,20 +128,20 @@ def test_figures_at_the_same_n_fall_with_n() -> None:
     first, second = posts(random, p, 200), posts(random, p, 200)
     at_20, at_200 = raw_at(first, second, 20, 1), raw_at(first, second, 200, 1)
     assert (at_20[1], at_200[1]) == (20, 200)
-    assert at_20[0].value < at_200[0].value
+    assert at_20[0].estimate.value < at_200[0].estimate.value
     assert raw_at(first, posts(random, p, 10), 200, 1)[1] == 20
 
 
 def test_a_model_that_copies_a_group_is_nearest_to_it_and_swapping_the_groups_swaps_the_sign() -> None:
     random = np.random.default_rng(6)
     liberal, conservative = (posts(random, distribution, 100) for distribution in distributions(8, 2))
-    found = tendency(liberal, liberal, conservative, 1)
-    swapped = tendency(liberal, conservative, liberal, 1)
+    found = tendency(liberal, liberal, conservative, 1).estimate
+    swapped = tendency(liberal, conservative, liberal, 1).estimate
     assert 0 < found.low < found.value < found.high
     assert swapped.high < 0
     assert swapped.value == pytest.approx(-found.value, rel=0.1)
     between = Sample.of(np.concatenate([liberal.weights, conservative.weights]))
-    middle = tendency(between, liberal, conservative, 1)
+    middle = tendency(between, liberal, conservative, 1).estimate
     assert middle.low < 0 < middle.high
 
 
@@ -149,7 +149,7 @@ def test_entropy_is_in_bits_and_of_one_label_zero() -> None:
     assert entropy(Sample.of([[1, 0]] * 5), 1).high == 0
     even = entropy(Sample.of(np.eye(4).repeat(250, axis=0)), 1)
     assert even.value == pytest.approx(2, abs=0.01)
-    sure = entropy_gap(Sample.of([[1, 0, 0, 0]] * 50), Sample.of(np.eye(4).repeat(50, axis=0)), 1)
+    sure = entropy_gap(Sample.of([[1, 0, 0, 0]] * 50), Sample.of(np.eye(4).repeat(50, axis=0)), 1).estimate
     assert sure.value == pytest.approx(-2, abs=0.03)
     assert sure.high < 0
 
