@@ -15,7 +15,7 @@ from stages.params import load
 
 TOPICS = ["masking", "schools", "origins"]
 OUTPUTS = [Path(name) for name in ("affect.json", "affect.csv", "profiles.csv", "sensitivity.csv")]
-LIBERAL, CONSERVATIVE = np.repeat([[0.5, 0.3, 0.2, 0], [0, 0.2, 0.2, 0.6]], 1, axis=0)
+LIBERAL, CONSERVATIVE = np.array([[0.5, 0.3, 0.2, 0], [0, 0.2, 0.2, 0.6]])
 
 
 def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, few: str = "", **changes: object) -> None:
@@ -42,7 +42,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, few: str = "", **chan
     tables.write(Path("posts.parquet"), posts, tables.DISCOURSE)
     tables.write(Path("speech/base.parquet"), speech, tables.SPEECH)
     for name, labels in (("words", EMOTIONS[:4]), ("others", EMOTIONS[:4]), ("morals", MORALS[:4])):
-        rows = [{"id": key, "labels": labels, "scores": row if name != "others" else row[::-1]} for key, row in scores.items()]
+        rows = [{"id": key, "labels": labels, "scores": (row if name != "others" else row[::-1]).tolist()} for key, row in scores.items()]
         tables.write(Path(f"labels/{name}.parquet"), rows, tables.AFFECT)
     classifiers = {
         name: {"kind": "lexicon", "measure": measure, "path": "x", "labels": list(labels[:4])}
