@@ -44,6 +44,9 @@ from stages.statistics.divergence import floor, raw_at
 
 MEASURES: tuple[Measure, ...] = ("emotion", "moral")
 WEIGHINGS: tuple[Weighing, ...] = ("labels", "posts", "scores")
+HEAT_MAP = ("measure", "issue", "topic", "model", "steering", "group", "alignment", "low", "high", "raw", "floor", "n", "posts", "group_posts", "note")
+PROFILES = ("measure", "issue", "model", "steering", "label", "share", "low", "high", "n")
+SENSITIVITY = ("measure", "varied", "setting", "model", "steering", "liberal", "conservative", "tendency")
 ROUGH = 200
 "Draws where only the value is wanted."
 Row = Sequence[object]
@@ -279,12 +282,9 @@ def main(posts: Path, speech: Path, folder: Path, target: Path, heat_map: Path, 
     }
     found = {measure: measured(measure, corpus, labelled[measure], settings) for measure in MEASURES}
     results.write_metrics(target, json_of(corpus, found, qualities(corpus, labelled, settings)))
-    columns = ("measure", "issue", "topic", "model", "steering", "group", "alignment", "low", "high", "raw", "floor", "n", "posts", "group_posts", "note")
-    results.write_plot(heat_map, columns, [row for told in found.values() for row in told.heat_map])
-    columns = ("measure", "issue", "model", "steering", "label", "share", "low", "high", "n")
-    results.write_plot(profiles, columns, [row for told in found.values() for row in told.profiles])
-    columns = ("measure", "varied", "setting", "model", "steering", "liberal", "conservative", "tendency")
-    results.write_plot(sensitivity, columns, [row for told in found.values() for row in told.variants])
+    results.write_plot(heat_map, HEAT_MAP, [row for told in found.values() for row in told.heat_map])
+    results.write_plot(profiles, PROFILES, [row for told in found.values() for row in told.profiles])
+    results.write_plot(sensitivity, SENSITIVITY, [row for told in found.values() for row in told.variants])
     for measure, told in found.items():
         print(f"affect {measure}: {sum(row[-1] == 'too few' for row in told.heat_map)} of {len(told.heat_map)} cells have too few posts", file=sys.stderr)
 

@@ -90,7 +90,7 @@ def test_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_topic_with_too_few_posts_is_marked_and_has_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(tmp_path, monkeypatch, few="schools")
+    prepare(tmp_path, monkeypatch, few="schools", sizes=[])
     found, (heat_map, *_) = run()
     assert found["base"]["none"]["emotion"]["topics"] == 2
     marked = [row for row in heat_map if row["note"] == "too few"]
@@ -100,7 +100,7 @@ def test_a_topic_with_too_few_posts_is_marked_and_has_no_number(tmp_path: Path, 
 
 
 def test_where_all_topics_have_too_few_posts_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(tmp_path, monkeypatch, min_posts=1000)
+    prepare(tmp_path, monkeypatch, min_posts=1000, sizes=[])
     found, _ = run()
     assert found["base"]["none"]["moral"] == {"topics": 0}
     assert found["baseline"]["moral"] == {"topics": 0}

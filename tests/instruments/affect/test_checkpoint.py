@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
@@ -37,7 +38,7 @@ def test_each_output_of_a_multi_label_model_is_a_score_by_itself(tmp_path: Path)
     model = save(tmp_path, ("anger", "JOY", "scared"))
     found = Checkpoint(tmp_path, LABELS, {"fear": "scared"}, None, "cpu").scores(TEXTS)
     expected = [logits(model, text).sigmoid()[[1, 2, 0]].tolist() for text in TEXTS]
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
     assert found.std(axis=0).min() > 0.001
 
 
@@ -46,13 +47,13 @@ def test_ten_binary_models_are_as_good_as_one(tmp_path: Path, names: tuple[str, 
     models = [save(tmp_path / label, names, seed) for seed, label in enumerate(LABELS)]
     found = Checkpoint(tmp_path, LABELS, {}, positive, "cpu").scores(TEXTS)
     expected = [[float(logits(model, text).softmax(0)[names.index("yes")]) for model in models] for text in TEXTS]
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_a_binary_model_may_have_one_output(tmp_path: Path) -> None:
     model = save(tmp_path / "joy", ("joy",))
     found = Checkpoint(tmp_path, ("joy",), {}, None, "cpu").scores(TEXTS[:1])
-    assert found == pytest.approx([[float(logits(model, TEXTS[0]).sigmoid()[0])]], abs=1e-5)
+    assert found == pytest.approx(np.array([[float(logits(model, TEXTS[0]).sigmoid()[0])]]), abs=1e-5)
 
 
 def test_long_texts_are_cut_to_what_the_model_takes(tmp_path: Path) -> None:
