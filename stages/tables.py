@@ -26,6 +26,18 @@ INSTRUCTIONS = pa.schema({"id": pa.string(), "post_id": pa.string(), "instructio
 RESPONSES = INSTRUCTIONS
 PREFERENCES = pa.schema({"id": pa.string(), "post_id": pa.string(), "prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
 
+SIDED = pa.schema([*POSTS, ("lean", pa.float32()), ("group", pa.string()), ("links", pa.int32())])
+DISCOURSE = pa.schema([*SIDED, ("issue", pa.string()), ("topics", pa.list_(pa.string()))])
+SPEECH = pa.schema(
+    {
+        **dict.fromkeys(("id", "model", "steering", "issue", "topic"), pa.string()),
+        **dict.fromkeys(("wording", "repeat"), pa.int32()),
+        "text": pa.string(),
+        "status": pa.string(),
+    }
+)
+AFFECT = pa.schema({"id": pa.string(), "labels": pa.list_(pa.string()), "scores": pa.list_(pa.float32())})
+
 
 def rejects(schema: pa.Schema) -> pa.Schema:
     """The schema of rows that a stage took out: the same columns and why."""

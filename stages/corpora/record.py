@@ -23,3 +23,5 @@ class Record:
     unusable: Unusable | None = None
     problem: str = ""
     "of an unreadable row: its place and what is wrong with it"
+    links: tuple[str, ...] = ()
+    "URLs that the dump lists beside the text"

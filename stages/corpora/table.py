@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from stages.corpora.record import Record
 from stages.errors import InputError
 
-Column = Literal["id", "author", "created_at", "text"]
+Column = Literal["id", "author", "created_at", "text", "urls"]
 Columns = Mapping[Column, str]
 "What the file calls our columns."
 
@@ -23,8 +23,9 @@ OPTIONAL: tuple[Column, ...] = ("id", "author", "created_at")
 def read(path: Path, columns: Columns) -> Iterator[Record]:
     """Yield the rows of a ``.jsonl``, ``.csv`` or ``.parquet`` file in order, streamed.
 
-    ``columns`` maps ``id``, ``author``, ``created_at`` and ``text`` to names in the file. A column not mapped is taken under our name if the
-    file has it; without an ``id`` the row's number identifies the post.
+    ``columns`` maps ``id``, ``author``, ``created_at``, ``text`` and ``urls`` to names in the file. A column not mapped is taken under our name if
+    the file has it, but ``urls`` (a list, or text with a space between two) only where it is mapped; without an ``id`` the row's number
+    identifies the post.
 
     :raises InputError: if the file is missing, of another kind, broken off, or lacks a mapped column or the text.
     """
@@ -46,6 +47,8 @@ def read(path: Path, columns: Columns) -> Iterator[Record]:
 def _names(path: Path, columns: Columns, row: Mapping[str, object]) -> dict[Column, str]:
     ours_in_order: tuple[Column, ...] = (*OPTIONAL, "text")
     names = {ours: columns.get(ours, ours) for ours in ours_in_order}
+    if "urls" in columns:
+        names["urls"] = columns["urls"]
     missing = [name for ours, name in names.items() if name not in row and (ours in columns or ours == "text")]
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing. The file has: {', '.join(row)}. Set columns of this source in params.yaml.")
@@ -64,8 +67,18 @@ def _record(path: Path, number: int, row: Mapping[str, Any], names: Mapping[Colu
         created = _time(field("created_at"))
     except (ValueError, TypeError, OverflowError, OSError):
         return Record(native_id, None, None, text, "unreadable", f"{path}: row {number}: field {names['created_at']}: {field('created_at')!r} is no time")
+    links = _links(row.get(names["urls"])) if "urls" in names else ()
+    if links is None:
+        return Record(native_id, None, None, text, "unreadable", f"{path}: row {number}: field {names['urls']}: {row[names['urls']]!r} is no list of links")
     author = None if field("author") in (None, "") else str(field("author"))
-    return Record(native_id, author, created, text, None if text.strip() else "empty")
+    return Record(native_id, author, created, text, None if text.strip() else "empty", links=links)
+
+
+def _links(value: Any) -> tuple[str, ...] | None:
+    if value in (None, ""):
+        return ()
+    found = value.split() if isinstance(value, str) else value
+    return tuple(found) if isinstance(found, list) and all(isinstance(link, str) for link in found) else None
 
 
 def _time(value: Any) -> datetime | None:

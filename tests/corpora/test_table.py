@@ -191,3 +191,28 @@ def test_other_kinds_of_file_and_missing_ones_are_refused(tmp_path: Path) -> Non
     (tmp_path / "posts.xlsx").touch()
     with pytest.raises(InputError, match=r"a table ends in \.jsonl, \.csv, \.parquet, not in '\.xlsx'"):
         list(read(tmp_path / "posts.xlsx", {}))
+
+
+@pytest.mark.parametrize("make", [jsonl, parquet])
+def test_mapped_links_are_read_from_a_list(tmp_path: Path, make: Make) -> None:
+    rows = [{"text": "a", "links": ["https://cnn.com", "https://vox.com/x"]}, {"text": "b", "links": []}, {"text": "c", "links": None}]
+    assert [record.links for record in read(make(tmp_path, rows), {"urls": "links"})] == [("https://cnn.com", "https://vox.com/x"), (), ()]
+
+
+def test_mapped_links_may_be_text_with_blanks_between(tmp_path: Path) -> None:
+    (found, none) = read(csv_file(tmp_path, [{"text": "a", "urls": "https://cnn.com  https://vox.com/x"}, {"text": "b", "urls": ""}]), {"urls": "urls"})
+    assert (found.links, none.links) == (("https://cnn.com", "https://vox.com/x"), ())
+
+
+@pytest.mark.parametrize("urls", [7, {"expanded": "https://cnn.com"}, ["https://cnn.com", None], [{"expanded": "https://cnn.com"}]])
+def test_links_of_another_form_mark_their_row(tmp_path: Path, urls: object) -> None:
+    (found,) = read(jsonl(tmp_path, [{"id": "1", "text": "a", "urls": urls}]), {"urls": "urls"})
+    assert found.unusable == "unreadable"
+    assert "row 1: field urls" in found.problem
+
+
+def test_links_are_read_only_where_they_are_mapped(tmp_path: Path) -> None:
+    (found,) = read(jsonl(tmp_path, [{"id": "1", "text": "a", "urls": [{"expanded": "https://cnn.com"}]}]), {})
+    assert (found.unusable, found.links) == (None, ())
+    with pytest.raises(InputError, match="column links is missing"):
+        list(read(jsonl(tmp_path, [{"text": "a"}]), {"urls": "links"}))

@@ -1,0 +1,1 @@
+"""What tells the emotions and moral sentiments of a post."""
