@@ -49,22 +49,44 @@ def our_step(base: Path, folder: Path, work: Job) -> tuple[float, Matrices]:
     return total, in_peft_form(folder / "ours", found, architecture)
 
 
-def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def their_step(folder: Path, work: Job, ask_peer: Ask) -> tuple[float, Matrices]:
+    """The same by TRL."""
+    ask_peer("gradients", folder, work)
+    return json.loads((folder / "loss.json").read_text()), load_file(folder / "gradients.safetensors")
+
+
+def batch(task: str, base: Path, dtype: str) -> Job:
+    return job(task, base, samples(base, 5), precision=dtype, epochs=1, batch_size=5, clip=0.0)
+
+
+def whole(gradients: Matrices) -> torch.Tensor:
+    return torch.cat([gradients[name].flatten() for name in sorted(gradients)])
+
+
+def distance(found: torch.Tensor, exact: torch.Tensor) -> float:
     """Of two gradients, as a share of the length of the second."""
-    return float((ours - theirs).norm() / theirs.norm())
+    return float((found - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("task", ["sft", "dpo"])
-@pytest.mark.parametrize(("dtype", "loss_tolerance", "tolerance"), [("fp32", 1e-4, 1e-4), ("bf16", 2e-2, 0.1)])
-def test_loss_and_gradients_equal_those_of_trl(base_model: Path, tmp_path: Path, ask_peer: Ask, task: str, dtype: str, loss_tolerance: float, tolerance: float) -> None:
-    work = job(task, base_model, samples(base_model, 5), precision=dtype, epochs=1, batch_size=5, clip=0.0)
+def test_loss_and_gradients_equal_those_of_trl(base_model: Path, tmp_path: Path, ask_peer: Ask, task: str) -> None:
+    work = batch(task, base_model, "fp32")
     loss, gradients = our_step(base_model, tmp_path, work)
-    ask_peer("gradients", tmp_path, work)
-    theirs = load_file(tmp_path / "gradients.safetensors")
-    assert loss == pytest.approx(json.loads((tmp_path / "loss.json").read_text()), rel=loss_tolerance)
+    their_loss, theirs = their_step(tmp_path, work, ask_peer)
+    assert loss == pytest.approx(their_loss, rel=1e-4)
     assert gradients.keys() == theirs.keys() and len(theirs) == 30 * 5 * 2
-    apart = {name: distance(gradients[name], gradient) for name, gradient in theirs.items()}
-    assert max(apart.values()) < tolerance, sorted(apart.items(), key=lambda entry: -entry[1])[:5]
+    assert max(distance(gradients[name], gradient) for name, gradient in theirs.items()) < 1e-4
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo"])
+def test_in_bf16_both_stay_close_to_fp32(base_model: Path, tmp_path: Path, ask_peer: Ask, task: str) -> None:
+    # bf16 keeps 8 bits, so two orders of the same sums differ visibly. Plumbline also keeps the residual stream in bf16, TRL in fp32: hence the factor of 2.
+    exact_loss, exact = our_step(base_model, tmp_path, batch(task, base_model, "fp32"))
+    work = batch(task, base_model, "bf16")
+    loss, gradients = our_step(base_model, tmp_path, work)
+    _, theirs = their_step(tmp_path, work, ask_peer)
+    assert loss == pytest.approx(exact_loss, rel=0.02)
+    assert distance(whole(gradients), whole(exact)) < 2 * distance(whole(theirs), whole(exact)) < 0.2
 
 
 def test_peft_answers_with_a_tuned_adapter_as_torch_does(base_model: Path, tmp_path: Path, ask_peer: Ask) -> None:
