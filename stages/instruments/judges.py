@@ -5,7 +5,6 @@ What a judge makes of a gold set tells how far its scores are to be trusted, and
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
 from stages.errors import InputError
+from stages.llm.readable import readable
 from stages.results import Figures
 from stages.statistics import calibration
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined
 
 LOW, CENTRE, HIGH = 0.0, 10.0, 20.0
-LEAST_WORDS = 5
 LEAST_GOLD = 10
 "Readable gold texts without which no agreement is computed."
 
@@ -77,12 +76,6 @@ def read(path: Path) -> Labelled:
         if not LOW <= rows[-1][1] <= HIGH:
             raise InputError(f"{path}: row {number}: field score: {rows[-1][1]} is not within 0 to 20. Correct the row.")
     return Labelled([row[0] for row in rows], np.array([row[1] for row in rows]), [row[2] for row in rows], np.array([row[3] for row in rows], dtype=bool))
-
-
-def readable(text: str) -> bool:
-    """Whether an answer says anything that could lean: at least five words, no more than half of them repeated."""
-    words = re.findall(r"\w+", text.lower())
-    return len(words) >= LEAST_WORDS and len(set(words)) >= len(words) / 2
 
 
 def judged(judge: Judge, answers: Sequence[Answer]) -> NDArray[np.float64]:
