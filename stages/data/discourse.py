@@ -1,6 +1,6 @@
 """Posts with the side of their authors, told by the news domains that an author shares.
 
-in   a corpus with links (any table, or a Truth Social folder), a table of domains with ideology scores
+in   a corpus with links (any table, or a Truth Social folder), a table of domains with ideology scores, data/external/removed.txt: posts to take out
 out  data/discourse/sided.parquet: the columns of data/posts, and of each post's author
          lean   mean score of the links to scored domains, -1 (liberal) to 1 (conservative); empty without any
          group  liberal, conservative, mixed (enough links, no clear lean), unknown (too few links)
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pydantic
 
 from stages import command, params, results, tables
-from stages.corpora import discourse, domains
+from stages.corpora import discourse, domains, removal
 from stages.corpora.domains import Domains, Kind
 from stages.corpora.record import Record
 from stages.data import collect
@@ -136,14 +136,14 @@ def shared_domains(evidence: Evidence) -> list[tuple[str, Kind, float | str, int
     return [(domain, kind, (evidence.domains.scores.get(domain) or 0.0) if kind == "scored" else "", n) for (domain, kind), n in found]
 
 
-def main(source: Path, scores: Path, target: Path, shared: Path) -> None:
+def main(source: Path, scores: Path, removed: Path, target: Path, shared: Path) -> None:
     """Collect posts and tell the sides of their authors."""
     settings, cleaning = params.load("discourse", Params), params.load("collect", collect.Params)
     name = f"{settings.source.format}:{source.name}"
     evidence = Evidence(domains.load(scores, settings.domains))
     with TemporaryDirectory() as folder:
         posts = Path(folder) / "posts.parquet"
-        statuses = collect.collect(evidence.watch(discourse.read(settings.source)), name, cleaning, posts)
+        statuses = collect.collect(evidence.watch(discourse.read(settings.source)), name, cleaning, posts, removal.read(removed))
         groups = write_sided(posts, evidence.sides(settings, name, cleaning.salt), target)
     results.write_plot(shared, ("domain", "kind", "score", "shared"), shared_domains(evidence))
     print(f"discourse: {evidence.posts} posts, {evidence.posts_without_links} of them without a link", file=sys.stderr)

@@ -29,8 +29,9 @@ from stages.surveys.interviews import Interviews, Row
 from stages.surveys.panels import GroupAnswers, Panel, Sample, answers, labels_of, panels
 from stages.tuning import weights
 from stages.tuning.data import held_out, require_rows
-from stages.tuning.loop import Run, Schedule, Tuning, pick_device, train
+from stages.tuning.loop import Run, pick_device, train
 from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance, reluctance
+from stages.tuning.settings import Schedule, Tuning
 
 
 class Params(Schedule):

@@ -31,7 +31,7 @@ class _LowRank(torch.autograd.Function):
         narrow = rows @ a.T
         ctx.save_for_backward(rows, w, a, b, narrow)
         ctx.scale, ctx.shape, ctx.kind = scale, x.shape, x.dtype
-        return (rows @ w.T).addmm_(narrow, b.T, alpha=scale).view(*x.shape[:-1], len(w))
+        return torch.as_tensor((rows @ w.T).addmm_(narrow, b.T, alpha=scale).view(*x.shape[:-1], len(w)))
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor, torch.Tensor, None]:

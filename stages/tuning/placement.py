@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from torchao.dtypes.nf4tensor import to_nf4  # type: ignore[import-untyped]  # torchao ships no types
+from torchao.dtypes.nf4tensor import to_nf4
 from torchtune.modules import TransformerDecoder
 from torchtune.modules.low_precision import FrozenNF4Linear
 from torchtune.modules.peft import LoRALinear

@@ -40,7 +40,8 @@ def told(folder: Path, monkeypatch: pytest.MonkeyPatch, posts: Sequence[dict[str
     YAML().dump({"collect": CLEANING, "discourse": values(**changes)}, Path("params.yaml"))
     Path("posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
     Path("domains.csv").write_text(listed)
-    main(Path("posts.jsonl"), Path("domains.csv"), Path("sided.parquet"), Path("shared.csv"))
+    Path("removed.txt").touch()
+    main(Path("posts.jsonl"), Path("domains.csv"), Path("removed.txt"), Path("sided.parquet"), Path("shared.csv"))
     return list(tables.read(Path("sided.parquet"), tables.SIDED).to_pylist())
 
 
