@@ -168,14 +168,14 @@ def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, adapte
     tokens = {name: tokens_seen(adapters, name) for name in (f"{leaning}-{dataset}" for leaning in study.leanings for dataset in datasets)}
     found = verdicts(measured, study.leanings, datasets, tokens, settings)
     results.write_metrics(verdicts_target, found)
-    agreement = json.loads(filtered.read_text(encoding="utf-8"))
+    agreement, judges = json.loads(filtered.read_text(encoding="utf-8")), json.loads(judge_metrics.read_text(encoding="utf-8"))["judges"]
     base = {name: float(np.nanmean(scores)) for name, (scores, _) in measured.matrices(BASE).items() if np.isfinite(scores).any()}
     summary: dict[str, Figures | float] = {
         "separation": {dataset: brief(by_measure) for dataset, by_measure in found["separation"].items()},
         "most_per_token": found["most_per_token"],
         "base": base,
         "filter_kappa": {leaning: figures["weighted_kappa"] for leaning, figures in agreement.items() if "weighted_kappa" in figures},
-        "judge_spearman": json.loads(judge_metrics.read_text(encoding="utf-8"))["judges"]["classifier"]["spearman"],
+        "judge_spearman": {name: figures["spearman"] for name, figures in judges.items() if "spearman" in figures},
     }
     results.write_metrics(target, summary)
 

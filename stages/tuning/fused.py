@@ -31,7 +31,8 @@ class _LowRank(torch.autograd.Function):
         narrow = rows @ a.T
         ctx.save_for_backward(rows, w, a, b, narrow)
         ctx.scale, ctx.shape, ctx.kind = scale, x.shape, x.dtype
-        return torch.as_tensor((rows @ w.T).addmm_(narrow, b.T, alpha=scale).view(*x.shape[:-1], len(w)))
+        out: torch.Tensor = (rows @ w.T).addmm_(narrow, b.T, alpha=scale)
+        return out.view(*x.shape[:-1], len(w))
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor, torch.Tensor, None]:
@@ -52,7 +53,8 @@ class _Normalise(torch.autograd.Function):
         wide = x.float()
         inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, scale, inverse)
-        return (wide * inverse).mul_(scale).to(x.dtype)
+        found: torch.Tensor = (wide * inverse).mul_(scale).to(x.dtype)
+        return found
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, None, None]:
