@@ -1,4 +1,9 @@
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,3 +68,29 @@ def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     os.environ.pop("DVC_ROOT", None)
+
+
+@pytest.fixture(scope="session")
+def real_server(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of llama-cpp-python's own server with the base model."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/v1"
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(base_model / "model.gguf"), "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        log.open("w") as output,
+        subprocess.Popen([*command, "--n_ctx", "1024", "--logits_all", "true", "--flash_attn", "true", "--verbose", "false"], stdout=output, stderr=output) as process,
+    ):
+        try:
+            for _ in range(300):
+                assert process.poll() is None, log.read_text()
+                try:
+                    urllib.request.urlopen(f"{url}/models").close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()

@@ -93,8 +93,9 @@ def shorten_sample(folder: Path) -> None:
     months = sorted((folder / "data/sample/politosphere").glob("comments_*.bz2"))
     months[0].write_bytes(bz2.compress(b"".join(bz2.decompress(months[0].read_bytes()).splitlines(keepends=True)[:60])))
     months[1].unlink()
-    posts = folder / "data/sample/control/posts.jsonl"
-    posts.write_text("".join(posts.read_text().splitlines(keepends=True)[:60]))
+    for name in ("control/posts.jsonl", "lean/gold.jsonl"):
+        file = folder / "data/sample" / name
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:60]))
 
 
 def test_every_model_is_measured(clone: Path) -> None:
@@ -164,6 +165,17 @@ def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
     run(clone, "dvc", "exp", "run", "-S", "leanings=[left]")
     assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "left-posts", "left-preference"}
     assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
+
+
+def test_the_lean_study_runs_with_annotator_and_judge_on_a_real_server(clone: Path, real_server: str) -> None:
+    (clone / "models/servers/test.yaml").write_text(f"base_url: {real_server}\nmodel: smollm2\n")
+    server = "models/servers/test.yaml"
+    changed = ["leanings=[left]", f"annotator.file={server}", "judge.judges=[classifier,llm]", f"judge.model.file={server}", "judge.min_valid=0", "judge.repeats=1"]
+    run(clone, "dvc", "exp", "run", *(word for change in changed for word in ("-S", change)), "summary")
+    judge = json.loads((clone / "metrics/judge.json").read_text())
+    assert {"spearman", "unreadable"} <= set(judge["judges"]["llm"])
+    assert 0 <= judge["left-preference"]["llm"]["score"]["value"] <= 20
+    assert set(json.loads((clone / "metrics/filter.json").read_text())) == {"left"}
 
 
 def stages_that_would_run(folder: Path) -> set[str]:
