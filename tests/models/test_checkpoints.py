@@ -11,13 +11,13 @@ from torchtune.modules import TransformerDecoder
 
 from stages import tables
 from stages.errors import InputError
-from stages.llm.context import Batch
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.tokenizer import tokenizer_of
 from stages.models import base, dpo, sft
 from stages.tuning import metadata, weights
 from stages.tuning.architecture import Lora
 from tests import checkpoints
+from tests.logits import llama_logits
 
 CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "k", "v", "output"), mlp=True)
@@ -36,15 +36,6 @@ tuning:
   seed: 1
 runtime: {{sequences: 4, micro_batch: 2, device: cpu}}
 """
-
-
-def llama_logits(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
-    model._context.clear()
-    batch = Batch()
-    for position, token in enumerate(tokens):
-        batch.add(token, position, [0], logits=True)
-    model._context.evaluate(batch)
-    return np.stack([model._context.logits(row).copy() for row in range(len(tokens))])
 
 
 def torch_logits(model: TransformerDecoder, tokens: Sequence[int]) -> np.ndarray:

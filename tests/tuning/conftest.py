@@ -10,8 +10,6 @@ import torch
 from gguf import GGUFValueType
 from torchtune.modules import TransformerDecoder
 
-from stages.llm.context import Batch, Numbers
-from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora, build
 
@@ -76,22 +74,6 @@ def small_gguf(tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return make
-
-
-@pytest.fixture
-def llama_logits() -> Callable[[LlamaCpp, Sequence[int]], np.ndarray]:
-    """llama.cpp's logits [s, v] at every position of a text."""
-
-    def evaluate(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
-        context = model._context(Numbers.BF16)
-        context.clear()
-        batch = Batch()
-        for position, token in enumerate(tokens):
-            batch.add(token, position, [0], logits=True)
-        context.evaluate(batch)
-        return np.stack([context.logits(row).copy() for row in range(len(tokens))])
-
-    return evaluate
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torchtune.modules.peft import LoRALinear
 from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import formats, weights
 from stages.tuning.architecture import Lora
+from tests.logits import llama_logits
 
 CPU = torch.device("cpu")
 TEXT = "The river rose by two metres after the storm, and the farmers moved their cattle to the hills before dark, as their parents had done."
@@ -85,7 +86,7 @@ def test_matrices_are_read_off_in_float32_on_the_cpu(tiny: Callable[..., Any]) -
     assert all(value.dtype == torch.float32 and value.device == CPU and not value.requires_grad for value in found.values())
 
 
-def test_llama_cpp_answers_with_the_adapter_as_torch_does(base_model: Path, tmp_path: Path, llama_logits: Callable[[LlamaCpp, Sequence[int]], np.ndarray]) -> None:
+def test_llama_cpp_answers_with_the_adapter_as_torch_does(base_model: Path, tmp_path: Path) -> None:
     lora = Lora(rank=8, alpha=16.0, dropout=0.0, attention=("q", "k", "v", "output"), mlp=True)
     architecture, model = weights.load_model(base_model, lora, CPU, 1)
     for name, parameter in model.named_parameters():

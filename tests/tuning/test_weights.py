@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from stages.errors import InputError
 from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora
+from tests.logits import llama_logits
 
 CPU = torch.device("cpu")
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0, attention=("q", "v"), mlp=True)
@@ -155,7 +156,7 @@ def test_a_folder_that_lacks_a_tensor_is_refused_by_name(tiny: Callable[..., Any
         weights.load_model(tmp_path / "tiny", LORA, CPU, 1)
 
 
-def test_torch_and_llama_cpp_agree_on_real_text(base_model: Path, llama_logits: Callable[[LlamaCpp, Sequence[int]], np.ndarray]) -> None:
+def test_torch_and_llama_cpp_agree_on_real_text(base_model: Path) -> None:
     with LlamaCpp(base_model / "model.gguf", sequences=1, context=256) as model:
         tokens = model.tokenizer.tokens(TEXT)
         theirs = llama_logits(model, tokens)
