@@ -47,7 +47,7 @@ def planned(command: str, folder: Path) -> str:
         for key in path:
             section = section[key]
         assert last in section, name
-        section[last] = yaml.load(value)
+        section[last] = YAML(typ="safe").load(value)
     yaml.dump(params, folder / "params.yaml")
     return "dvc repro --dry --single-item " + words[-1]
 

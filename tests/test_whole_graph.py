@@ -27,6 +27,7 @@ SMALL: dict[str, object] = {
     "dpo.batch_size": 2,
     "compass.wordings": 1,
     "judge.max_tokens": 16,
+    "judge.repeats": 1,
     "capability.questions": 3,
     "simulate.steps": 2,
     "simulate.checkpoint_every": 2,
@@ -38,6 +39,8 @@ SMALL: dict[str, object] = {
     "topics.issues": ["covid"],
     "speak.presets.quick.repeats": 1,
     "speak.presets.quick.max_tokens": 12,
+    "speak.base": ["none", "liberal"],
+    "speak.adapters": [],
 }
 
 pytestmark = pytest.mark.graph
@@ -154,7 +157,7 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
     ran = stages_run(run(clone, "dvc", "repro", "sft@left-posts", "dpo@left"))
     assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo"}
     for path, rows in tables().items():
-        assert text not in set(rows.select_dtypes("object").to_numpy().ravel()), path
+        assert text not in set(rows.astype(str).to_numpy().ravel()), path
         assert "post_id" not in rows or post not in set(rows["post_id"]), path
     posts = tables()[Path("data/posts/left.parquet")].set_index("id")
     assert posts.loc[post, "status"] == "removed"
@@ -163,14 +166,14 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
 
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
     run(clone, "dvc", "exp", "run", "-S", "leanings=[left]")
-    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "left-posts", "left-preference"}
+    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "controls", "left-posts", "left-preference"}
     assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
 
 
 def test_the_lean_study_runs_with_annotator_and_judge_on_a_real_server(clone: Path, real_server: str) -> None:
     (clone / "models/servers/test.yaml").write_text(f"base_url: {real_server}\nmodel: smollm2\n")
     server = "models/servers/test.yaml"
-    changed = ["leanings=[left]", f"annotator.file={server}", "judge.judges=[classifier,llm]", f"judge.model.file={server}", "judge.min_valid=0", "judge.repeats=1"]
+    changed = ["leanings=[left]", f"annotator.file={server}", "judge.judges=[classifier,llm]", f"judge.model.file={server}", "judge.min_valid=0"]
     run(clone, "dvc", "exp", "run", *(word for change in changed for word in ("-S", change)), "summary")
     judge = json.loads((clone / "metrics/judge.json").read_text())
     assert {"spearman", "unreadable"} <= set(judge["judges"]["llm"])

@@ -143,7 +143,7 @@ def _gradients(run: Run, objective: Objective, indices: Sequence[int], tuning: T
 
 
 def _checkpoint(run: Run, objective: Objective, tuning: Tuning, parameters: Mapping[str, torch.nn.Parameter], step: int) -> dict[str, float]:
-    weights = {name: distributed.whole(parameter.detach()).float().cpu().contiguous() for name, parameter in parameters.items()}
+    weights = {name: distributed.whole(parameter.detach()).float().cpu().contiguous() for name, parameter in parameters.items() if "lora_" in name}
     if distributed.rank() == 0:
         formats.write(run.folder / f"step-{step:06d}", weights, run.architecture, tuning.lora, f"{run.name} step {step}")
     run.model.eval()
