@@ -170,17 +170,6 @@ def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
     assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
 
 
-def test_the_lean_study_runs_with_annotator_and_judge_on_a_real_server(clone: Path, real_server: str) -> None:
-    (clone / "models/servers/test.yaml").write_text(f"base_url: {real_server}\nmodel: smollm2\n")
-    server = "models/servers/test.yaml"
-    changed = ["leanings=[left]", f"annotator.file={server}", "judge.judges=[classifier,llm]", f"judge.model.file={server}", "judge.min_valid=0"]
-    run(clone, "dvc", "exp", "run", *(word for change in changed for word in ("-S", change)), "summary")
-    judge = json.loads((clone / "metrics/judge.json").read_text())
-    assert {"spearman", "unreadable"} <= set(judge["judges"]["llm"])
-    assert 0 <= judge["left-preference"]["llm"]["score"]["value"] <= 20
-    assert set(json.loads((clone / "metrics/filter.json").read_text())) == {"left"}
-
-
 def stages_that_would_run(folder: Path) -> set[str]:
     """The changed stages and all that depend on them, by DVC's own word."""
     changed = set(json.loads(run(folder, "dvc", "status", "--json")))
