@@ -10,7 +10,20 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from stages.llm.vocabulary import LLAMA3, PROBES, SPACE
+from stages.tuning.architecture import Architecture
 
+LLAMA_3_8B = Architecture(
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    max_position_embeddings=8192,
+    rope_theta=5e5,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
+)
 TEXTS = [*PROBES, "The river rose by two metres after the storm, and the farmers moved their cattle to the hills before dark."] * 3
 LLAMA3_CHAT = (
     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] + '<|eot_id|>' }}{% endfor %}"

@@ -44,40 +44,25 @@ class Topic(Section):
     name: str
     "as a reader is told: the origins of the virus"
     phrases: Phrases = pydantic.Field(min_length=1)
+    "that tell a post on it"
     marking: Phrases = ()
     "further phrases, taken over from the table of terms that mark the topic in a corpus"
 
     @cached_property
     def found_by_phrases(self) -> re.Pattern[str]:
-        """What finds the topic by its own phrases alone."""
+        """What finds it by its own phrases alone."""
         return pattern(self.phrases)
 
     @cached_property
     def found(self) -> re.Pattern[str]:
-        """What finds the topic."""
+        """What finds it."""
         return pattern((*self.phrases, *self.marking))
 
 
-class Issue(Section):
-    """One file."""
+class Issue(Topic):
+    """One file: a topic that holds others."""
 
-    name: str
-    "as a reader is told: COVID-19"
-    phrases: Phrases = pydantic.Field(min_length=1)
-    "that make a post one on this issue"
-    marking: Phrases = ()
-    "as a topic's"
     topics: dict[str, Topic] = pydantic.Field(min_length=1)
-
-    @cached_property
-    def found_by_phrases(self) -> re.Pattern[str]:
-        """What finds the issue by its own phrases alone."""
-        return pattern(self.phrases)
-
-    @cached_property
-    def found(self) -> re.Pattern[str]:
-        """What finds the issue."""
-        return pattern((*self.phrases, *self.marking))
 
     def topics_of(self, text: str, *, widened: bool = True) -> list[str]:
         """The topics of a post on this issue, in the order of the file; with ``widened``, by the marking terms too."""

@@ -12,21 +12,10 @@ from stages.tuning.losses import logits_at_once
 from stages.tuning.memory import Demand
 from stages.tuning.placement import place, quantise
 from stages.tuning.settings import Tuning
+from tests.checkpoints import LLAMA_3_8B
 
 CPU = torch.device("cpu")
 LORA = Lora(rank=16, alpha=32, dropout=0.0, attention=("q", "v"), mlp=True)
-LLAMA_3_8B = Architecture(
-    vocab_size=128256,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    max_position_embeddings=8192,
-    rope_theta=5e5,
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=False,
-)
 
 
 def demand(architecture: Architecture = LLAMA_3_8B, device: str = "cuda", longest: int = 512, **changes: Any) -> Demand:

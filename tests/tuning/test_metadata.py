@@ -14,18 +14,11 @@ from stages.tuning.architecture import Architecture, RopeScaling, rope_factors
 from stages.tuning.metadata import config, from_config, from_gguf, scaled_by
 from tests import checkpoints
 
-LLAMA_31_8B = Architecture(
-    vocab_size=128256,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    max_position_embeddings=131072,
-    rope_theta=500000.0,
-    rope_scaling=RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192),
-    rms_norm_eps=1e-5,
-    tie_word_embeddings=False,
+LLAMA_31_8B = checkpoints.LLAMA_3_8B.model_copy(
+    update={
+        "max_position_embeddings": 131072,
+        "rope_scaling": RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192),
+    }
 )
 
 
