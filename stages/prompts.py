@@ -2,7 +2,7 @@
 
 A prompt file holds a ``system`` and a ``user`` text with ``$placeholders``. Values come from the row that is asked about, from the leaning's
 ``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``turns`` are examples too, but
-put as earlier turns of the chat: values for the placeholders of ``user``, and the ``answer`` to them. ``answer`` is a regular expression whose group ``answer`` is
+put as earlier turns of the chat: values for the placeholders of ``user``, and the ``answer`` to them; one list for every leaning, or a list for each. ``answer`` is a regular expression whose group ``answer`` is
 what is read from a completion, and ``compose`` what is made of it; ``options`` are the fixed answers of a choice.
 """
 
@@ -30,7 +30,7 @@ class Task(Section):
     wording: dict[str, dict[str, str]] = pydantic.Field(default_factory=dict)
     example: str = ""
     examples: dict[str, tuple[dict[str, str], ...]] = pydantic.Field(default_factory=dict)
-    turns: tuple[dict[str, str], ...] = ()
+    turns: tuple[dict[str, str], ...] | dict[str, tuple[dict[str, str], ...]] = ()
     neutral: tuple[str, ...] = ()
     "content-free inputs for contextual calibration"
 
@@ -47,9 +47,11 @@ class Task(Section):
 
     @pydantic.model_validator(mode="after")
     def _turns_have_answers(self) -> "Task":
-        for i, example in enumerate(self.turns, 1):
-            if self.read(example.get("answer", "")) is None:
-                raise ValueError(f"turns: example {i}: its `answer` is missing, or the pattern under `answer` does not read it")
+        for leaning, turns in self._all_turns.items():
+            for i, example in enumerate(turns, 1):
+                if self.read(example.get("answer", "")) is None:
+                    where = f"turns: {leaning}: example {i}" if leaning else f"turns: example {i}"
+                    raise ValueError(f"{where}: its `answer` is missing, or the pattern under `answer` does not read it")
         return self
 
     @pydantic.field_validator("system", "user", "example", "compose")
@@ -70,7 +72,7 @@ class Task(Section):
         try:
             examples = "\n\n".join(Template(self.example).substitute(words, **example).strip() for example in self.examples.get(leaning, ()))
             system = Template(self.system).substitute(words, examples=examples).strip()
-            turns = [turn for example in self.turns for turn in (self._question(words, example), Message("assistant", example["answer"]))]
+            turns = [turn for example in self._turns_of(leaning) for turn in (self._question(words, example), Message("assistant", example["answer"]))]
             question = self._question(words, given)
         except KeyError as error:
             raise InputError(f"the prompt has a placeholder ${error.args[0]} that nothing fills. There are: {', '.join([*words, *given])}.") from error
@@ -79,10 +81,20 @@ class Task(Section):
     def _question(self, words: Mapping[str, str], given: Mapping[str, str]) -> Message:
         return Message("user", Template(self.user).substitute(words, **given).strip())
 
+    @property
+    def _all_turns(self) -> dict[str, tuple[dict[str, str], ...]]:
+        return self.turns if isinstance(self.turns, dict) else {"": self.turns}
+
+    def _turns_of(self, leaning: str) -> tuple[dict[str, str], ...]:
+        found = self._all_turns
+        if "" not in found and leaning not in found:
+            raise InputError(f"the prompt has no turns for '{leaning}', only for {', '.join(found)}. Add them under `turns:`.")
+        return found.get("", ()) or found.get(leaning, ())
+
     @cached_property
     def example_answers(self) -> frozenset[str | None]:
-        """What is read from the answers of ``turns``."""
-        return frozenset(self.read(example["answer"]) for example in self.turns)
+        """What is read from the answers of ``turns``, of all leanings."""
+        return frozenset(self.read(example["answer"]) for turns in self._all_turns.values() for example in turns)
 
     def read(self, text: str) -> str | None:
         """What the pattern finds in a completion, as ``compose`` words it; nothing if the pattern does not fit."""
