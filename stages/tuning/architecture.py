@@ -1,16 +1,20 @@
 """The dimensions of a Llama-architecture checkpoint, and the torchtune model they describe."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
 
 import pydantic
 import torch
 from torch import nn
 from torchtune.modules import TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
+from torchtune.modules.peft import disable_adapter
 
 from stages.errors import InputError
 from stages.params import Section
 from stages.tuning.fused import FusedAttention, FusedFeedForward, FusedLoRALinear, FusedRMSNorm, FusedRoPE, Texts
 
+Model: TypeAlias = TransformerDecoder
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "output": "output_proj"}
 MLP = ("w1", "w2", "w3")
 
@@ -147,6 +151,13 @@ def build(architecture: Architecture, lora: Lora | None) -> TransformerDecoder:
 def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shape of every weight by torchtune's name."""
     return {name: tuple(parameter.shape) for name, parameter in build(architecture, None).named_parameters()}
+
+
+@contextmanager
+def base_alone(model: Model) -> Iterator[None]:
+    """Within the block the model answers as its base does, without its adapter, and no gradient is kept."""
+    with disable_adapter(model), torch.no_grad():
+        yield
 
 
 def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:

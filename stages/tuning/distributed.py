@@ -96,11 +96,11 @@ def shard(model: TransformerDecoder, device: torch.device) -> None:
     register_fsdp_forward_method(model, "hidden_states")
 
 
-def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None) -> torch.Tensor:
     """:func:`stages.tuning.architecture.hidden_states` of a model that may be sharded."""
     if isinstance(model, FSDPModule):
-        return torch.as_tensor(model.hidden_states(tokens, mask, positions))  # type: ignore[attr-defined]  # shard adds it
-    return hidden_states(model, tokens, mask, positions)
+        return torch.as_tensor(model.hidden_states(tokens, mask))  # type: ignore[attr-defined]  # shard adds it
+    return hidden_states(model, tokens, mask)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
