@@ -96,6 +96,12 @@ def shard(model: TransformerDecoder, device: torch.device) -> None:
     register_fsdp_forward_method(model, "hidden_states")
 
 
+def shard_alone(module: torch.nn.Module, device: torch.device) -> None:
+    """Shard a ``module`` that is trained beside the model, if several processes train."""
+    if size() > 1:
+        fully_shard(module, mesh=init_device_mesh(device.type, (size(),)))
+
+
 def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
     """:func:`stages.tuning.architecture.hidden_states` of a model that may be sharded."""
     if isinstance(model, FSDPModule):

@@ -130,17 +130,30 @@ class Texts:
         """[count, n, longest, h] -> [1, t, n · h]: the reverse."""
         return x.transpose(1, 2).reshape(self.count * self.longest, -1).index_select(0, self.places)[None]
 
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """What each token sees: ``q`` [1, t, n, h], ``k`` and ``v`` [1, t, m, h] -> [1, t, n · h]."""
+        return self.joined(attention(self.apart(q), *(for_all_heads(self.apart(each), q.shape[2]) for each in (k, v))))
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Each token's values of those before it and its own, all [b, n, s, h].
 
-    On a CPU the backward pass of torch's fused attention takes several times as long as plain products while texts are short.
+def for_all_heads(x: torch.Tensor, n: int) -> torch.Tensor:
+    """Keys or values [b, m, s, h] that neighbouring heads share, once for each of them: [b, n, s, h]."""
+    return x.repeat_interleave(n // x.shape[1], dim=1) if x.shape[1] != n else x
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor | None = None) -> torch.Tensor:
+    """Values that each token sees: ``q`` [b, n, s, h], ``k`` and ``v`` [b, n, r, h] -> [b, n, s, h].
+
+    ``sees`` [b, s, r] says which, at least one each; without it those before a token and its own. On a CPU the backward pass of torch's fused attention
+    takes several times as long as plain products while texts are short.
     """
     if q.device.type != "cpu" or q.shape[2] > SHORT:
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    later = torch.full((q.shape[2], q.shape[2]), -math.inf).triu(1)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if sees is None else sees[:, None], is_causal=sees is None)
+    if sees is None:
+        hidden = torch.full((q.shape[2], q.shape[2]), -math.inf).triu(1)
+    else:
+        hidden = torch.zeros(sees.shape).masked_fill_(~sees, -math.inf).repeat_interleave(q.shape[1], dim=0)
     with torch.autocast("cpu", enabled=False):  # large scores lose too much in bf16
-        scores = torch.baddbmm(later, q.flatten(0, 1).float(), k.flatten(0, 1).float().transpose(1, 2), alpha=q.shape[3] ** -0.5)  # [b n, s, s]
+        scores = torch.baddbmm(hidden, q.flatten(0, 1).float(), k.flatten(0, 1).float().transpose(1, 2), alpha=q.shape[3] ** -0.5)  # [b n, s, r]
         return (scores.softmax(dim=-1).to(v.dtype) @ v.flatten(0, 1)).view_as(q)
 
 
@@ -153,11 +166,7 @@ class FusedAttention(MultiHeadAttention):  # type: ignore[misc]  # torchtune is 
             return torch.as_tensor(super().forward(x, y, mask=mask, input_pos=input_pos))
         q, k, v = (project(x).view(1, x.shape[1], -1, self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k = (self.pos_embeddings(each, input_pos=mask.positions) for each in (q, k))
-        q, k, v = mask.apart(q), *(self._for_all_heads(mask.apart(each)) for each in (k, v))
-        return torch.as_tensor(self.output_proj(mask.joined(attention(q, k, v))))
-
-    def _for_all_heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1) if self.num_heads != self.num_kv_heads else x
+        return torch.as_tensor(self.output_proj(mask.attend(q, k, v)))
 
 
 class FusedLoRALinear(LoRALinear):  # type: ignore[misc]  # torchtune is not typed
