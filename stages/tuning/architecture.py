@@ -160,14 +160,13 @@ def base_alone(model: Model) -> Iterator[None]:
         yield
 
 
-def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+def hidden_states(model: Model, tokens: torch.Tensor, mask: Texts | None = None) -> torch.Tensor:
     """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d].
 
-    ``mask`` [b, s, s] says which tokens each one sees (default: those before it), ``positions`` [b, s] where they stand in their text; or ``mask``
-    says which texts stand in the one row of ``tokens``.
+    ``mask`` says which texts stand in the one row of ``tokens``; without it each row is a text.
     """
     h = model.tok_embeddings(tokens)
     for layer in model.layers:
-        h = layer(h, mask=mask, input_pos=positions)
+        h = layer(h, mask=mask)
     norm: nn.Module = model.norm
     return torch.as_tensor(norm(h))

@@ -163,22 +163,17 @@ def test_training_reads_the_probabilities_that_choose_measures(base_model: Path,
 
 
 def test_samples_learn_the_answers_of_their_group_or_their_own(tokenizer: Tokenizer) -> None:
-    one = prepare(ROWS, ROWS, TASK, tokenizer, settings(), 256, {"conservative": 0, "liberal": 1}, 1)
+    one = prepare(ROWS, ROWS, TASK, tokenizer, settings(), {"conservative": 0, "liberal": 1}, 1)
     assert {panel.item: len(panel.samples) for panel in one} == {"parks": 4, "roads": 4}
     assert len(one) == 12
     for found in one:
         np.testing.assert_array_equal(found.real, [[0, 0, 1], [1, 0, 0]])
         for sample in found.samples:
             assert sample.target == ((0, 0, 1), (1, 0, 0))[sample.group]
-    mixed = prepare(ROWS, ROWS, TASK, tokenizer, settings(shrinkage=12.0), 256, {}, 1)[0].samples[0]
+    mixed = prepare(ROWS, ROWS, TASK, tokenizer, settings(shrinkage=12.0), {}, 1)[0].samples[0]
     assert max(mixed.target) == pytest.approx((12 + 12 / 2) / 24)
     assert mixed.hidden == -1
-    assert set(prepare(ROWS, ROWS, TASK, tokenizer, settings(target="answer", shrinkage=12.0), 256, {}, 1)[0].samples[0].target) == {0.0, 1.0}
-
-
-def test_a_prompt_that_the_model_cannot_take_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"interview parks0: its prompt has \d+ tokens, and the model takes 20\. State fewer"):
-        prepare(ROWS, ROWS, TASK, tokenizer, settings(), 20, {}, 1)
+    assert set(prepare(ROWS, ROWS, TASK, tokenizer, settings(target="answer", shrinkage=12.0), {}, 1)[0].samples[0].target) == {0.0, 1.0}
 
 
 def test_respondents_are_kept_out_as_a_whole() -> None:
