@@ -1,3 +1,5 @@
+import platform
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -122,3 +124,15 @@ def test_four_bit_weights_stay_near_the_full_ones_and_train(tiny: Callable[..., 
     similarity = torch.nn.functional.cosine_similarity(found.detach().float(), expected.float(), dim=-1)
     assert 0.9 < similarity.mean() < 0.9999
     assert all(p.grad is not None and p.grad.isfinite().all() for name, p in model.named_parameters() if "lora_" in name)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept_for_the_next_step() -> None:
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MiB: as many page faults as it has pages, where the memory is new
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    memory.keep_freed()
+    faults()
+    assert faults() < 2**26 / resource.getpagesize() / 10
