@@ -56,10 +56,11 @@ def figures(metrics: Mapping[str, Any], log: Sequence[Mapping[str, float]], mode
 
 def page(found: Mapping[str, Any]) -> str:
     """docs/ablation.md."""
+    budget = ", ".join(f"`{one}`" for one in found["budget"])
     lines = [
         "# What each term of the loss buys",
         "",
-        "Made by `python -m benchmarks.ablation` from `dvc exp run -S` alone. Every arm has the same budget, smaller than the default: " + ", ".join(f"`{one}`" for one in found["budget"]) + ".",
+        f"Made by `python -m benchmarks.ablation` from `dvc exp run -S` alone. Every arm has the same budget, smaller than the default: {budget}.",
         "Figures are those of the tuned model on held-out respondents; the last row is the random forest. One run each: small differences mean nothing.",
         "",
         "| arm | change | " + " | ".join(MEASURES.values()) + " |",
