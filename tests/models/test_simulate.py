@@ -89,7 +89,7 @@ def loss_of(model: Any, wanted: Params, adversary: Adversary | None = None, pane
         loss.backward()
         total += float(loss.detach())
         for name, share in shares.items():
-            figures[name] = figures.get(name, 0.0) + share
+            figures[name] = figures.get(name, 0.0) + float(share)
     return total, figures
 
 
