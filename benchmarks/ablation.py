@@ -1,7 +1,7 @@
-"""What each term of the opinion study's loss buys and costs: ``python -m benchmarks.ablation``.
+"""What each term of the opinion study's loss buys and costs: ``python -m benchmarks.ablation``, with names of arms to run these alone.
 
 Every arm is one ``dvc exp run -S … opinion`` in a clone of the last commit, which shares the cache of results and answers with this repository. All arms have
-the same budget, smaller than the default. Writes docs/ablation.json and, made from it, docs/ablation.md.
+the same budget, smaller than the default. Writes docs/ablation.json and, made from it, docs/ablation.md, after every arm; arms that are not run keep their figures.
 """
 
 import json
@@ -16,12 +16,12 @@ from typing import Any
 from stages.results import six_digits
 from stages.workspace import state_folder
 
-BUDGET = ("simulate.steps=16", "simulate.checkpoint_every=16", "simulate.validation=4", "opinion.respondents=120", "opinion.min_group=20")
-ARMS = {
-    "default": (),
+BUDGET = ("simulate.steps=16", "simulate.checkpoint_every=16", "opinion.respondents=80", "opinion.min_group=15")
+DEFAULT, FOREST = "default", "random forest"
+ARMS: dict[str, tuple[str, ...]] = {
+    DEFAULT: (),
     "α = 0": ("simulate.alpha=0",),
     "β = 0": ("simulate.beta=0",),
-    "β = 8": ("simulate.beta=8",),
     "γ = .001": ("simulate.gamma=0.001",),
     "γ = .5": ("simulate.gamma=0.5",),
     "SMOTE-NC": ("interview.balance.active=true",),
@@ -56,10 +56,11 @@ def figures(metrics: Mapping[str, Any], log: Sequence[Mapping[str, float]], mode
 
 def page(found: Mapping[str, Any]) -> str:
     """docs/ablation.md."""
+    budget = ", ".join(f"`{one}`" for one in found["budget"])
     lines = [
         "# What each term of the loss buys",
         "",
-        "Made by `python -m benchmarks.ablation` from `dvc exp run -S` alone. Every arm has the same budget, smaller than the default: " + ", ".join(f"`{one}`" for one in found["budget"]) + ".",
+        f"Made by `python -m benchmarks.ablation` from `dvc exp run -S` alone. Every arm has the same budget, smaller than the default: {budget}.",
         "Figures are those of the tuned model on held-out respondents; the last row is the random forest. One run each: small differences mean nothing.",
         "",
         "| arm | change | " + " | ".join(MEASURES.values()) + " |",
@@ -88,22 +89,27 @@ def run(arm: str, folder: Path) -> dict[str, Any]:
     return {"tuned": figures(metrics, log, "tuned"), "forest": figures(metrics, [], "forest")}
 
 
-def main() -> None:
-    """Run all arms."""
+def main(names: Sequence[str]) -> None:
+    """Run the arms of these ``names``."""
     cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     os.environ["PLUMBLINE_STATE"] = str(state_folder("training").parent)
+    file = DOCS / "ablation.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    arms = before["arms"] if before.get("budget") == list(BUDGET) else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "-q", ".", str(folder)], check=True)
         subprocess.run(["dvc", "cache", "dir", "--local", str(Path(cache).absolute())], cwd=folder, check=True)
-        done = {arm: run(arm, folder) for arm in ARMS}
-    arms = {arm: {"changes": list(ARMS[arm]), "figures": one["tuned"]} for arm, one in done.items()}
-    arms["random forest"] = {"changes": [], "figures": done["default"]["forest"]}
-    found = {"budget": list(BUDGET), "arms": arms}
-    (DOCS / "ablation.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (DOCS / "ablation.md").write_text(page(found), encoding="utf-8")
-    print(json.dumps(found, ensure_ascii=False))
+        for arm in names:
+            done = run(arm, folder)
+            arms[arm] = {"changes": list(ARMS[arm]), "figures": done["tuned"]}
+            if arm == DEFAULT:
+                arms[FOREST] = {"changes": [], "figures": done["forest"]}
+            found = {"budget": list(BUDGET), "arms": {name: arms[name] for name in (*ARMS, FOREST) if name in arms}}
+            file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (DOCS / "ablation.md").write_text(page(found), encoding="utf-8")
+            print(json.dumps({arm: done}, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or list(ARMS))

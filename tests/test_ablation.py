@@ -17,7 +17,7 @@ def test_the_page_is_made_of_the_committed_figures() -> None:
 
 def test_every_term_and_balancing_is_switched_by_name_with_one_budget() -> None:
     assert FOUND["budget"] == list(ablation.BUDGET)
-    assert {name: tuple(arm["changes"]) for name, arm in FOUND["arms"].items()} == {**ablation.ARMS, "random forest": ()}
+    assert {name: tuple(arm["changes"]) for name, arm in FOUND["arms"].items()} == {**ablation.ARMS, ablation.FOREST: ()}
     parameters: Any = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     for change in (*ablation.BUDGET, *(change for arm in ablation.ARMS.values() for change in arm)):
         section = parameters

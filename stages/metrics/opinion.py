@@ -218,7 +218,7 @@ def main(base: Path, adapter: Path, train: Path, test: Path, target: Path, plot:
         for row, probabilities in zip(item.rows, found_answers.tolist(), strict=True)
     ]
     tables.write(answer_table, rows, ANSWERS, origin)
-    for name, sentence in found.items():
+    for sentence in found.values():
         if isinstance(sentence, str):
             print(f"opinion: {sentence}", file=sys.stderr)
 

@@ -3,9 +3,9 @@
 Prompts about one item of a survey differ in the persona at their end only, so most of the work on a panel of them would be done many times over.
 """
 
-import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 
@@ -48,7 +48,8 @@ def branched(prompts: Sequence[Tokens], tails: Sequence[Tokens], device: torch.d
 
     Every beginning of a tail must be a tail too, before it.
     """
-    beginning = min(len(os.path.commonprefix(list(prompts))), min(map(len, prompts)) - 1)  # each has a token of its own
+    common = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    beginning = min(len(list(common)), min(map(len, prompts)) - 1)  # each has a token of its own
     own = [len(prompt) - beginning for prompt in prompts]
     lengths = [n + len(tails) for n in own]
     longest, size = max(lengths), len(tails)
