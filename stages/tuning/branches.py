@@ -36,11 +36,11 @@ class Branches(Texts):
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """What each token sees: ``q`` [1, t, n, h], ``k`` and ``v`` [1, t, m, h] -> [1, t, n · h]."""
-        first = [x[:, : self.beginning].transpose(1, 2) for x in (q, k, v)]
-        own = [self.apart(x[:, self.beginning :]) for x in (q, k, v)]
-        both = [torch.cat([one.expand(self.count, -1, -1, -1), other], dim=2) for one, other in zip(first[1:], own[1:], strict=True)]
-        rest = self.joined(attention(own[0], *both, self.sees))
-        return torch.cat([attention(*first).transpose(1, 2).flatten(2), rest], dim=1) if self.beginning else rest
+        first_q, first_k, first_v = (x[:, : self.beginning].transpose(1, 2) for x in (q, k, v))
+        own_q, own_k, own_v = (self.apart(x[:, self.beginning :]) for x in (q, k, v))
+        k, v = (torch.cat([one.expand(self.count, -1, -1, -1), other], dim=2) for one, other in ((first_k, own_k), (first_v, own_v)))
+        rest = self.joined(attention(own_q, k, v, self.sees))
+        return torch.cat([attention(first_q, first_k, first_v).transpose(1, 2).flatten(2), rest], dim=1) if self.beginning else rest
 
 
 def branched(prompts: Sequence[Tokens], tails: Sequence[Tokens], device: torch.device) -> tuple[torch.Tensor, Branches, torch.Tensor]:
