@@ -41,6 +41,7 @@ class Params(Section):
     held_out_items: Literal["codebook"] | tuple[str, ...]
     held_out_respondents: float = pydantic.Field(gt=0, lt=1)
     wordings: int = pydantic.Field(ge=1)
+    orders: Literal["both", "all"]
     train_variants: int = pydantic.Field(ge=1)
     test_variants: int = pydantic.Field(ge=1)
     unstated: tuple[str, ...]
@@ -74,23 +75,27 @@ def is_held_out(respondent: str, settings: Params) -> bool:
     return int(short_hash("split", settings.seed, respondent), 16) < settings.held_out_respondents * 2**64
 
 
-def options_in_order(item: Question, key: str, variant: int, seed: int) -> list[int]:
+def options_in_order(item: Question, key: str, variant: int, settings: Params) -> list[int]:
     """The places of the item's options on its scale in the order in which they are shown.
 
-    Drawn anew for every second variant; the variant after it has the same order backwards, so that no place is favoured.
+    ``both``: along the scale or against it; ``all``: any order. Drawn anew for every second variant; the variant after it has the same order backwards, so that
+    no place is favoured.
     """
     order = list(range(len(item.scale.labels)))
-    random.Random(short_hash("order", seed, key, variant // 2)).shuffle(order)
-    return order[::-1] if variant % 2 else order
+    draw = random.Random(short_hash("order", settings.seed, key, variant // 2))
+    if settings.orders == "all":
+        draw.shuffle(order)
+    backwards = bool(variant % 2) != (settings.orders == "both" and draw.random() < 0.5)
+    return order[::-1] if backwards else order
 
 
-def ask(row: Row, item: Question, said: Sequence[tuple[str, str]], variants: int, seed: int) -> Iterator[dict[str, Any]]:
+def ask(row: Row, item: Question, said: Sequence[tuple[str, str]], variants: int, settings: Params) -> Iterator[dict[str, Any]]:
     """One respondent's answer to one item, ``variants`` times: each with another order of the options, and the next wording of the persona."""
     key = short_hash(row["id"], item.name)
-    first = int(short_hash("wording", seed, key), 16)
+    first = int(short_hash("wording", settings.seed, key), 16)
     labels = item.scale.labels
     for variant in range(variants):
-        order = options_in_order(item, key, variant, seed)
+        order = options_in_order(item, key, variant, settings)
         wording, persona = said[(first + variant) % len(said)]
         yield {
             "id": short_hash(key, variant),
@@ -114,7 +119,7 @@ def interview(rows: Sequence[Row], items: Sequence[Question], split: str, survey
     for row in rows:
         said = wordings.personas(row, stated, settings.wordings)
         more = {"split": split, "synthetic": row.get("synthetic", False)} | {name: row[name] for name in survey.demographics}
-        found += [answer | more for item in items if row[item.name] is not None for answer in ask(row, item, said, variants, settings.seed)]
+        found += [answer | more for item in items if row[item.name] is not None for answer in ask(row, item, said, variants, settings)]
     return found
 
 

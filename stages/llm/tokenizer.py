@@ -29,6 +29,9 @@ class Tokenizer:
         self.vocab = llama_cpp.llama_model_get_vocab(model)
         self.size = int(llama_cpp.llama_vocab_n_tokens(self.vocab))
         self.ending = [token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self.vocab, token)]
+        first = int(llama_cpp.llama_vocab_bos(self.vocab))
+        self.beginning = [first] if first >= 0 and llama_cpp.llama_vocab_get_add_bos(self.vocab) else []
+        "what plain text begins with, for models that learnt it so: Llama and Mistral have one token for it, SmolLM2 none; chat templates write it themselves"
         marked = [t for t in range(self.size) if llama_cpp.llama_vocab_get_attr(self.vocab, t) & llama_cpp.LLAMA_TOKEN_ATTR_CONTROL]
         self._markers = [text for token in marked if len(text := llama_cpp.llama_vocab_get_text(self.vocab, token).decode()) > 1]
         template = llama_cpp.llama_model_chat_template(model, None)

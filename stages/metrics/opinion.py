@@ -2,13 +2,15 @@
 
 in   models/base/, models/opinion/, data/interviews/train.parquet, data/interviews/test.parquet
 out  metrics/opinion.json: <model> -> respondents, items (held out) -> measures; reduction.<kl|chi2>.{value,low,high}, the share by which tuning lowers the
-     divergence on held-out respondents; reduction_items, the same for items held out; forest_or_tuned, in words; sample
+     divergence on held-out respondents; reduction_items, the same for items held out; reduction_from_uniform[_items], the same from uniform answers;
+     <forest|marginal>_or_tuned_<split>, in words; sample; valid, the probability of giving any of the options
      metrics/plots/opinion.csv: split, item, attribute, group, n, real, low, high, one column a model: mean answers, 0..1 along the scale
      metrics/plots/opinion_groups.csv: every measure for every item, subgroup and model
      metrics/answers/opinion.parquet: model, split, item, respondent, answer, probabilities, weight
 
 Models are base, tuned and the baselines uniform, marginal, logistic, forest. A language model answers with its option probabilities, averaged over the
-order of the options as it is and reversed and over the wordings of a persona; nothing is sampled.
+order of the options as it is and reversed and over the wordings of a persona; nothing is sampled. Its probabilities are those of the options divided by
+their sum, also where it would rather say something else, so the untuned model is not punished for that.
 """
 
 import sys
@@ -35,7 +37,9 @@ from stages.surveys.interviews import Interviews, Row, on_scale, scale
 from stages.tuning.checkpoints import checkpoints, final
 
 SPLITS = ("respondents", "items")
-BASE, TUNED, FOREST = "base", "tuned", "forest"
+BASE, TUNED, UNIFORM = "base", "tuned", "uniform"
+RIVALS = {"forest": "a random forest on the same attributes", "marginal": "the distribution of all answers, which tells nobody apart,"}
+"Baselines that a sentence compares the tuned model with."
 ANSWERS = pa.schema(
     {
         "model": pa.string(),
@@ -111,17 +115,24 @@ def compare(asked: Sequence[Item], simulated: Mapping[str, Sequence[Array]], dem
     return answered, cells(answered, Resampler(everyone, settings.seed), settings.min_group)
 
 
-def forest_or_tuned(split: str, some: Sequence[Cell], loss: Mapping[str, float]) -> str:
-    """One sentence on where a random forest does better than the tuned model, with the ``loss`` of both."""
+def rival_or_tuned(split: str, some: Sequence[Cell], loss: Mapping[str, float], rival: str) -> str:
+    """One sentence on where a baseline of :data:`RIVALS` does better than the tuned model, with the ``loss`` of both."""
     groups = subgroups(some)
-    better = [cell for cell in groups if cell.measured("kl", FOREST)[0] < cell.measured("kl", TUNED)[0]]
+    better = [cell for cell in groups if cell.measured("kl", rival)[0] < cell.measured("kl", TUNED)[0]]
     known = "respondents held out" if split == "respondents" else "items held out"
-    means = {model: float(np.mean([cell.measured("kl", model)[0] for cell in groups])) if groups else 0.0 for model in (FOREST, TUNED)}
+    means = {model: float(np.mean([cell.measured("kl", model)[0] for cell in groups])) if groups else 0.0 for model in (rival, TUNED)}
     return (
-        f"For {known}, a random forest on the same attributes is nearer than the tuned model in {len(better)} of {len(groups)} pairs of item and subgroup "
-        f"(mean KL {means[FOREST]:.3f} against {means[TUNED]:.3f}), and guesses single answers {'better' if loss[FOREST] < loss[TUNED] else 'no better'} "
-        f"(log loss {loss[FOREST]:.3f} against {loss[TUNED]:.3f})."
+        f"For {known}, {RIVALS[rival]} is nearer than the tuned model in {len(better)} of {len(groups)} pairs of item and subgroup "
+        f"(mean KL {means[rival]:.3f} against {means[TUNED]:.3f}), and guesses single answers {'better' if loss[rival] < loss[TUNED] else 'no better'} "
+        f"(log loss {loss[rival]:.3f} against {loss[TUNED]:.3f})."
     )
+
+
+def reductions(some: Sequence[Cell], before: str) -> Figures:
+    """By which share the tuned model lowers each divergence from a model ``before``, for everybody and over subgroups."""
+    parts = {"": overall(some), "_groups": subgroups(some)}
+    shares = {f"{name}{suffix}": reduction(part, name, before, TUNED) for suffix, part in parts.items() for name in ("kl", "chi2")}
+    return {name: share.figures() for name, share in shares.items() if share}
 
 
 def picture(split: str, some: Sequence[Cell], attributes: Sequence[str], models: Sequence[str]) -> Iterator[list[object]]:
@@ -176,9 +187,10 @@ def report(asked: Sequence[Item], simulated: Mapping[str, Sequence[Array]], tabl
         answered, some = compare([asked[i] for i in chosen_items], own, table.demographics, settings)
         for model in simulated:
             found[model][split] = figures(answered, some, model, table.stated)
-        shares = {f"{name}{suffix}": reduction(part, name, BASE, TUNED) for suffix, part in (("", overall(some)), ("_groups", subgroups(some))) for name in ("kl", "chi2")}
-        told["reduction" if split == "respondents" else "reduction_items"] = {name: share.figures() for name, share in shares.items() if share}
-        told[f"forest_or_tuned_{split}"] = forest_or_tuned(split, some, {model: log_loss(answered, model) for model in (FOREST, TUNED)})
+        suffix = "" if split == "respondents" else "_items"
+        told[f"reduction{suffix}"], told[f"reduction_from_uniform{suffix}"] = (reductions(some, before) for before in (BASE, UNIFORM))
+        loss = {model: log_loss(answered, model) for model in (TUNED, *RIVALS)}
+        told |= {f"{rival}_or_tuned_{split}": rival_or_tuned(split, some, loss, rival) for rival in RIVALS}
         people = {row["respondent"]: row["weight"] for i in chosen_items for row in asked[i].rows}
         sizes[split] = {"items": len(chosen_items), "respondents": len(people), "effective": effective_size(np.array(list(people.values())))}
         shown += picture(split, some, settings.picture, list(simulated))
@@ -206,9 +218,9 @@ def main(base: Path, adapter: Path, train: Path, test: Path, target: Path, plot:
         for row, probabilities in zip(item.rows, found_answers.tolist(), strict=True)
     ]
     tables.write(answer_table, rows, ANSWERS, origin)
-    for split in SPLITS:
-        if f"forest_or_tuned_{split}" in found:
-            print(f"opinion: {found[f'forest_or_tuned_{split}']}", file=sys.stderr)
+    for sentence in found.values():
+        if isinstance(sentence, str):
+            print(f"opinion: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

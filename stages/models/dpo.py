@@ -17,8 +17,6 @@ import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torchtune.modules import TransformerDecoder
-from torchtune.modules.peft import disable_adapter
 
 from stages import command, params, tables
 from stages.errors import InputError
@@ -26,6 +24,7 @@ from stages.files import replacing, short_hash
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.progress import Progress
 from stages.runtime import Runtime
+from stages.tuning.architecture import Model, base_alone
 from stages.tuning.data import Pair, Sample, answer_sample, each_row, require_rows, split
 from stages.tuning.distributed import add_up, from_first, rank, say, shares
 from stages.tuning.launch import relaunched
@@ -48,7 +47,7 @@ class Params(Schedule):
 class Preference:
     """The loss of :func:`stages.tuning.losses.preference_loss`, averaged over the pairs of a batch."""
 
-    def __init__(self, model: TransformerDecoder, training: Sequence[Pair], kept_out: Sequence[Pair], device: torch.device, micro_batch: int, beta: float) -> None:
+    def __init__(self, model: Model, training: Sequence[Pair], kept_out: Sequence[Pair], device: torch.device, micro_batch: int, beta: float) -> None:
         """``micro_batch``: how many pairs are evaluated at once; changes memory, not the result."""
         self.model, self.training, self.kept_out, self.device, self.micro_batch, self.beta = model, training, kept_out, device, micro_batch, beta
         self.reference: dict[str, torch.Tensor] = {}
@@ -74,7 +73,7 @@ class Preference:
         found = torch.zeros(len(pairs), 2, device=self.device)
         place = {pair.id: i for i, pair in enumerate(pairs)}
         bar = Progress("reference", len(pairs), "pairs") if rank() == 0 else None
-        with disable_adapter(self.model), torch.no_grad():
+        with base_alone(self.model):
             for group, weight in shares(pairs, self.micro_batch):
                 rows = [place[pair.id] for pair in group]
                 found[rows] += weight * torch.stack(self._evaluate(group).chunk(2), dim=1)  # [n, 2]

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torchtune.modules import TransformerDecoder
 
 from stages import command, params, tables
 from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.runtime import Runtime
+from stages.tuning.architecture import Model
 from stages.tuning.data import Sample, answer_sample, each_row, joined, pack, require_rows, split, text_sample
 from stages.tuning.distributed import add_up, say, shares
 from stages.tuning.launch import relaunched
@@ -37,7 +37,7 @@ class Params(Schedule):
 class Supervised:
     """Cross-entropy of answers given their prompts, averaged over the answers' tokens."""
 
-    def __init__(self, model: TransformerDecoder, training: Sequence[Sample], kept_out: Sequence[Sample], device: torch.device, micro_batch: int) -> None:
+    def __init__(self, model: Model, training: Sequence[Sample], kept_out: Sequence[Sample], device: torch.device, micro_batch: int) -> None:
         """``micro_batch``: how many samples are evaluated at once; changes memory, not the result."""
         self.model, self.training, self.kept_out, self.device, self.micro_batch = model, training, kept_out, device, micro_batch
 

@@ -7,7 +7,6 @@ The loss of a panel of respondents who were asked one item is L = α·(performan
 equations); a weight of 0 takes its term out. Losses are averaged over the panels of a batch.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,11 +14,9 @@ from typing import Literal
 import numpy as np
 import pydantic
 import torch
-from torchtune.modules import TransformerDecoder
 
 from stages import command, params
 from stages.errors import InputError
-from stages.files import replacing
 from stages.llm.options import OptionTree
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.prompts import Task
@@ -27,10 +24,14 @@ from stages.runtime import Runtime
 from stages.surveys import asking, interviews
 from stages.surveys.interviews import Interviews, Row
 from stages.surveys.panels import GroupAnswers, Panel, Sample, answers, labels_of, panels
-from stages.tuning import weights
+from stages.tuning.architecture import Model
 from stages.tuning.data import held_out, require_rows
-from stages.tuning.loop import Run, pick_device, train
+from stages.tuning.distributed import add_up, say, shard_alone, shares
+from stages.tuning.launch import relaunched
+from stages.tuning.loop import Part, Run, train
 from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance, reluctance
+from stages.tuning.placement import prepared
+from stages.tuning.resume import resumable, run_key
 from stages.tuning.settings import Schedule, Tuning
 
 
@@ -61,7 +62,7 @@ class Simulation:
 
     def __init__(
         self,
-        model: TransformerDecoder,
+        model: Model,
         ending: Sequence[int],
         training: Sequence[Panel],
         kept_out: Sequence[Panel],
@@ -76,11 +77,12 @@ class Simulation:
     def __len__(self) -> int:
         return len(self.training)
 
-    def parts(self, indices: Sequence[int]) -> Iterator[tuple[torch.Tensor, dict[str, float]]]:
+    def parts(self, indices: Sequence[int]) -> Iterator[Part]:
         """See :class:`stages.tuning.loop.Objective`. Each term is logged before its weight; ``read``: how often the adversary reads the attribute."""
-        for i in indices:
-            terms = self._panel_terms(self.training[i])
-            yield self._loss(terms) / len(indices), {name: float(term.detach()) / len(indices) for name, term in terms.items()}
+        for (panel,), weight in shares([self.training[i] for i in indices], 1):
+            terms = self._panel_terms(panel)
+            part = weight / len(indices)
+            yield self._loss(terms) * part, {name: term.detach() * part for name, term in terms.items()}
 
     def _panel_terms(self, panel: Panel) -> dict[str, torch.Tensor]:
         def tensor(values: Sequence[object], dtype: torch.dtype) -> torch.Tensor:
@@ -111,30 +113,28 @@ class Simulation:
 
     def held_out(self) -> dict[str, float]:
         """Every term, as logged in training, over the panels of respondents kept from training."""
-        terms = [self._panel_terms(panel) for panel in self.kept_out]
-        return {name: float(torch.stack([one[name] for one in terms]).mean()) for name in terms[0]} if terms else {}
+        sums: dict[str, torch.Tensor] = {}
+        for (panel,), weight in shares(self.kept_out, 1):
+            for name, term in self._panel_terms(panel).items():
+                sums[name] = sums.get(name, torch.zeros_like(term)) + weight * term
+        return {name: float(add_up(total)) / len(self.kept_out) for name, total in sums.items()}
 
 
-def prepare(rows: Sequence[Row], known: Sequence[Row], task: Task, tokenizer: Tokenizer, settings: Params, longest: int, labels: Mapping[str, int], seed: int) -> list[Panel]:
-    """The panels of ``rows``, with targets and real differences from the rows ``known``; ``labels`` number those of the hidden attribute.
-
-    :raises InputError: if a prompt is longer than the ``longest`` that the model takes.
-    """
+def prepare(rows: Sequence[Row], known: Sequence[Row], task: Task, tokenizer: Tokenizer, settings: Params, labels: Mapping[str, int], seed: int) -> list[Panel]:
+    """The panels of ``rows``, with targets and real differences from the rows ``known``; ``labels`` number those of the hidden attribute."""
     targets = GroupAnswers(known, settings.groups, settings.shrinkage)
     parity = GroupAnswers(known, (settings.parity,), 0.0)
     groups = labels_of(known, settings.parity)
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[tuple[str, tuple[int, ...]], list[Sample]] = {}
     options: dict[str, tuple[tuple[int, ...], ...]] = {}
     for row in rows:
         tokens = tokenizer.tokens(tokenizer.render(asking.ask(task, row["persona"], row["question"], row["options"])))
-        if len(tokens) > longest:
-            raise InputError(f"interview {row['id']}: its prompt has {len(tokens)} tokens, and the model takes {longest}. State fewer attributes: interview.unstated.")
         target = answers(row) if settings.target == "answer" else targets.of(row)
         group, hidden = groups.get(row[settings.parity], -1), labels.get(row[settings.hidden], -1)
         if row["item"] not in options:
             options[row["item"]] = tuple(tuple(tokenizer.tokens(option, special=False)) for option in interviews.scale(row))
-        samples.setdefault(row["item"], []).append(Sample(tuple(tokens), target, row["weight"], group, hidden))
-    real = {item: np.array([parity.labelled(item, (label,)) for label in groups]) for item in samples}
+        samples.setdefault((row["item"], tuple(row["order"])), []).append(Sample(tuple(tokens), target, row["weight"], group, hidden))
+    real = {item: np.array([parity.labelled(item, (label,)) for label in groups]) for item in options}
     return panels(samples, options, real, settings.panel, seed)
 
 
@@ -167,22 +167,27 @@ def spread(some: Sequence[Panel], n: int) -> list[Panel]:
 def main(base: Path, source: Path, target: Path) -> None:
     """Train the adapter."""
     settings, tuning, runtime = params.load("simulate", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
-    table, task, device = interviews.read(source), asking.load(), pick_device(runtime.device)
+    if relaunched(runtime.processes, "stages.models.simulate", base, source, target):
+        return
+    table, task = interviews.read(source), asking.load()
     check(settings, table)
     seen, unseen = split(table, settings, tuning.held_out)
     labels = labels_of(seen, settings.hidden)
-    architecture, model = weights.load_model(base, tuning.lora, device, tuning.seed, tuning.precision)
-    adversary = Adversary(architecture.hidden_size, len(labels)).to(device) if settings.gamma else None
-    if adversary:
-        model.adversary = adversary  # so that the loop trains it; checkpoints leave it out
     with tokenizer_of(base / "model.gguf") as tokenizer:
         ending = list(tokenizer.ending)
-        training, validating = (prepare(rows, seen, task, tokenizer, settings, architecture.max_position_embeddings, labels, tuning.seed) for rows in (seen, unseen))
-    objective = Simulation(model, ending, training, spread(validating, settings.validation), device, settings, adversary)
-    print(f"{target.name}: {len(training)} panels, {min(len(training), settings.steps * settings.batch_size)} of them are trained on", file=sys.stderr)
-    with replacing(target) as folder:
-        folder.mkdir()
-        train(Run(model, architecture, folder, target.name, device), objective, tuning, settings)
+        training, validating = (prepare(rows, seen, task, tokenizer, settings, labels, tuning.seed) for rows in (seen, unseen))
+    kept_out = spread(validating, settings.validation)
+    say(f"{target.name}: {len(training)} panels, {min(len(training), settings.steps * settings.batch_size)} of them are trained on")
+    samples = [sample for panel in (*training, *kept_out) for sample in panel.samples]
+    one = runtime.model_copy(update={"micro_batch": 1})  # a panel is evaluated at once
+    with prepared(base, tuning, one, samples, settings.panel, "State fewer attributes: interview.unstated.") as (architecture, model, device):
+        adversary = Adversary(architecture.hidden_size, len(labels)).to(device) if settings.gamma else None
+        if adversary:
+            shard_alone(adversary, device)
+            model.adversary = adversary  # so that the loop trains it; checkpoints leave it out
+        objective = Simulation(model, ending, training, kept_out, device, settings, adversary)
+        with resumable(target, run_key(base, (tuning, settings), [*training, *kept_out])) as state:
+            train(Run(model, architecture, state.run, target.name, device), objective, tuning, settings, state=state)
 
 
 if __name__ == "__main__":

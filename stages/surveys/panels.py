@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Panel:
-    """Respondents who are compared with each other."""
+    """Respondents who are compared with each other, and were shown the options in the same order."""
 
     item: str
     options: tuple[tuple[int, ...], ...]
@@ -87,12 +87,17 @@ def labels_of(rows: Sequence[Row], attribute: str) -> dict[str, int]:
     return {label: i for i, label in enumerate(sorted({row[attribute] for row in rows if row[attribute] is not None}))}
 
 
-def panels(samples: Mapping[str, Sequence[Sample]], options: Mapping[str, tuple[tuple[int, ...], ...]], real: Mapping[str, Array], size: int, seed: int) -> list[Panel]:
-    """The samples of each item, shuffled, in panels of ``size``; what is left over is used only where an item has fewer than that."""
+def panels(
+    samples: Mapping[tuple[str, tuple[int, ...]], Sequence[Sample]], options: Mapping[str, tuple[tuple[int, ...], ...]], real: Mapping[str, Array], size: int, seed: int
+) -> list[Panel]:
+    """The ``samples`` of each item and order of its options, shuffled, in panels of ``size``.
+
+    What is left over is used only where there are fewer than that. Prompts of a panel begin alike, so that their beginning is evaluated once.
+    """
     found = []
-    for item, given in samples.items():
+    for (item, order), given in samples.items():
         shuffled = list(given)
-        random.Random(f"panels {seed} {item}").shuffle(shuffled)
+        random.Random(f"panels {seed} {item} {order}").shuffle(shuffled)
         parts = [tuple(shuffled[first : first + size]) for first in range(0, len(shuffled), size)]
         found += [Panel(item, options[item], part, real[item]) for part in parts if len(part) == size or len(parts) == 1]
     return found

@@ -2,5 +2,6 @@
 
 import logging
 
-# torchao warns at every import that its optional C++ kernels were built for another torch; nothing here uses them.
+# torchao warns when it is imported that its optional C++ kernels were built for another torch; nothing here uses them. torchtune imports it, so stages
+# import neither, but take both through this package.
 logging.getLogger("torchao").setLevel(logging.ERROR)

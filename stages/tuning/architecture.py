@@ -1,16 +1,20 @@
 """The dimensions of a Llama-architecture checkpoint, and the torchtune model they describe."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
 
 import pydantic
 import torch
 from torch import nn
 from torchtune.modules import TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
+from torchtune.modules.peft import disable_adapter
 
 from stages.errors import InputError
 from stages.params import Section
 from stages.tuning.fused import FusedAttention, FusedFeedForward, FusedLoRALinear, FusedRMSNorm, FusedRoPE, Texts
 
+Model: TypeAlias = TransformerDecoder
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "output": "output_proj"}
 MLP = ("w1", "w2", "w3")
 
@@ -149,14 +153,20 @@ def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in build(architecture, None).named_parameters()}
 
 
-def hidden_states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+@contextmanager
+def base_alone(model: Model) -> Iterator[None]:
+    """Within the block the model answers as its base does, without its adapter, and no gradient is kept."""
+    with disable_adapter(model), torch.no_grad():
+        yield
+
+
+def hidden_states(model: Model, tokens: torch.Tensor, mask: Texts | None = None) -> torch.Tensor:
     """States before the output layer, so that logits are only computed where a loss needs them: [b, s] -> [b, s, d].
 
-    ``mask`` [b, s, s] says which tokens each one sees (default: those before it), ``positions`` [b, s] where they stand in their text; or ``mask``
-    says which texts stand in the one row of ``tokens``.
+    ``mask`` says which texts stand in the one row of ``tokens``; without it each row is a text.
     """
     h = model.tok_embeddings(tokens)
     for layer in model.layers:
-        h = layer(h, mask=mask, input_pos=positions)
+        h = layer(h, mask=mask)
     norm: nn.Module = model.norm
     return torch.as_tensor(norm(h))

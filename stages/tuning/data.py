@@ -106,8 +106,8 @@ def each_row(table: Path, rows: Iterable[R], make: Callable[[R], T]) -> list[T]:
 
 
 def text_sample(tokenizer: Tokenizer, row_id: str, text: str, max_length: int) -> Sample:
-    """Plain text without any chat form; the loss looks at all of it but the first token."""
-    tokens = [*tokenizer.tokens(text, special=False), *tokenizer.ending[:1]]
+    """Plain text without any chat form, as the model's own tokenizer begins one; the loss looks at all of it but the first token."""
+    tokens = [*tokenizer.beginning, *tokenizer.tokens(text, special=False), *tokenizer.ending[:1]]
     return _sample(row_id, tokens[:1], tokens[1:], max_length)
 
 

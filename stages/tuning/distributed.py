@@ -96,11 +96,17 @@ def shard(model: TransformerDecoder, device: torch.device) -> None:
     register_fsdp_forward_method(model, "hidden_states")
 
 
-def states(model: TransformerDecoder, tokens: torch.Tensor, mask: torch.Tensor | Texts | None = None, positions: torch.Tensor | None = None) -> torch.Tensor:
+def shard_alone(module: torch.nn.Module, device: torch.device) -> None:
+    """Shard a ``module`` that is trained beside the model, if several processes train."""
+    if size() > 1:
+        fully_shard(module, mesh=init_device_mesh(device.type, (size(),)))
+
+
+def states(model: TransformerDecoder, tokens: torch.Tensor, mask: Texts | None = None) -> torch.Tensor:
     """:func:`stages.tuning.architecture.hidden_states` of a model that may be sharded."""
     if isinstance(model, FSDPModule):
-        return torch.as_tensor(model.hidden_states(tokens, mask, positions))  # type: ignore[attr-defined]  # shard adds it
-    return hidden_states(model, tokens, mask, positions)
+        return torch.as_tensor(model.hidden_states(tokens, mask))  # type: ignore[attr-defined]  # shard adds it
+    return hidden_states(model, tokens, mask)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -101,6 +101,26 @@ class _Gate(torch.autograd.Function):
         return torch.ops.aten.silu_backward(upstream[0] * up, gate), functional.silu(gate).mul_(upstream[0])
 
 
+class _Attend(torch.autograd.Function):
+    """o = p v with p = softmax(q kᵀ / √h + hidden). Scores are computed in float32, for large ones lose too much in bf16; all else as ``v`` is."""
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """``q`` [b, s, h], ``k`` and ``v`` [b, r, h], ``hidden`` [b or none, s, r]: 0 or -∞ -> [b, s, h]."""
+        with torch.autocast("cpu", enabled=False):
+            scores = torch.baddbmm(hidden, q.float(), k.float().transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+            p = scores.softmax(dim=-1).to(v.dtype)
+            ctx.save_for_backward(q, k, v, p)
+            return p @ v
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        """``upstream`` g [b, s, h]; the gradient of the scores is p (g vᵀ - Σ_r p g vᵀ)."""
+        (q, k, v, p), g = ctx.saved_tensors, upstream[0]
+        of_scores = torch.ops.aten._softmax_backward_data(g @ v.transpose(1, 2), p, -1, p.dtype).mul_(q.shape[-1] ** -0.5)
+        return of_scores @ k, of_scores.transpose(1, 2) @ q, p.transpose(1, 2) @ g, None
+
+
 @dataclass(frozen=True)
 class Texts:
     """Where texts stand that follow each other in one row; given to the model as its mask: each token sees those before it in its own text."""
@@ -130,18 +150,27 @@ class Texts:
         """[count, n, longest, h] -> [1, t, n · h]: the reverse."""
         return x.transpose(1, 2).reshape(self.count * self.longest, -1).index_select(0, self.places)[None]
 
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """What each token sees: ``q`` [1, t, n, h], ``k`` and ``v`` [1, t, m, h] -> [1, t, n · h]."""
+        return self.joined(attention(self.apart(q), self.apart(k), self.apart(v)))
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Each token's values of those before it and its own, all [b, n, s, h].
 
-    On a CPU the backward pass of torch's fused attention takes several times as long as plain products while texts are short.
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sees: torch.Tensor | None = None) -> torch.Tensor:
+    """Values that each token sees: ``q`` [b, n, s, h], ``k`` and ``v`` [b, m, r, h], which n / m neighbouring heads share -> [b, n, s, h].
+
+    ``sees`` [b, s, r] says which, at least one each; without it those before a token and its own. On a CPU the backward pass of torch's fused attention
+    takes several times as long as plain products while texts are short.
     """
-    if q.device.type != "cpu" or q.shape[2] > SHORT:
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    later = torch.full((q.shape[2], q.shape[2]), -math.inf).triu(1)
-    with torch.autocast("cpu", enabled=False):  # large scores lose too much in bf16
-        scores = torch.baddbmm(later, q.flatten(0, 1).float(), k.flatten(0, 1).float().transpose(1, 2), alpha=q.shape[3] ** -0.5)  # [b n, s, s]
-        return (scores.softmax(dim=-1).to(v.dtype) @ v.flatten(0, 1)).view_as(q)
+    (b, n, s, h), m = q.shape, k.shape[1]
+    if q.device.type != "cpu" or s > SHORT:
+        k, v = (each.repeat_interleave(n // m, dim=1) for each in (k, v))
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=None if sees is None else sees[:, None], is_causal=sees is None)
+    if sees is None:
+        hidden = torch.full((s, s), -math.inf).triu(1).repeat(n // m, 1)
+    else:
+        hidden = torch.zeros(sees.shape).masked_fill_(~sees, -math.inf).repeat(1, n // m, 1).repeat_interleave(m, dim=0)
+    found: torch.Tensor = _Attend.apply(q.reshape(b * m, -1, h), k.flatten(0, 1), v.flatten(0, 1), hidden)  # type: ignore[no-untyped-call]
+    return found.view(b, n, s, h)
 
 
 class FusedAttention(MultiHeadAttention):  # type: ignore[misc]  # torchtune is not typed
@@ -153,11 +182,7 @@ class FusedAttention(MultiHeadAttention):  # type: ignore[misc]  # torchtune is 
             return torch.as_tensor(super().forward(x, y, mask=mask, input_pos=input_pos))
         q, k, v = (project(x).view(1, x.shape[1], -1, self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
         q, k = (self.pos_embeddings(each, input_pos=mask.positions) for each in (q, k))
-        q, k, v = mask.apart(q), *(self._for_all_heads(mask.apart(each)) for each in (k, v))
-        return torch.as_tensor(self.output_proj(mask.joined(attention(q, k, v))))
-
-    def _for_all_heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1) if self.num_heads != self.num_kv_heads else x
+        return torch.as_tensor(self.output_proj(mask.attend(q, k, v)))
 
 
 class FusedLoRALinear(LoRALinear):  # type: ignore[misc]  # torchtune is not typed

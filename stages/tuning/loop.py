@@ -14,7 +14,7 @@ from torchtune.modules import TransformerDecoder
 from stages.errors import InputError
 from stages.progress import Progress
 from stages.results import six_digits
-from stages.tuning import distributed, formats
+from stages.tuning import distributed, formats, memory
 from stages.tuning.architecture import Architecture
 from stages.tuning.data import batches
 from stages.tuning.points import START, Point, capture, put_back
@@ -91,6 +91,7 @@ def train(run: Run, objective: Objective, tuning: Tuning, schedule: Schedule, pr
 
     :raises InputError: if the loss or its gradient is not finite.
     """
+    memory.keep_freed()
     parameters = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     torch.manual_seed(tuning.seed + distributed.rank())  # for dropout

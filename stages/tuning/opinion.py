@@ -13,7 +13,8 @@ from torch import nn
 from torchtune.modules import TransformerDecoder
 
 from stages.llm.options import OptionTree
-from stages.tuning.architecture import hidden_states
+from stages.tuning import distributed
+from stages.tuning.branches import branched
 from stages.tuning.losses import TokenLogProbability
 
 Distance = Literal["kl", "wasserstein"]
@@ -22,27 +23,12 @@ Distance = Literal["kl", "wasserstein"]
 def answer_states(model: TransformerDecoder, prompts: Sequence[Sequence[int]], tree: OptionTree, device: torch.device) -> torch.Tensor:
     """The states [n, m, d] from which a model goes on after each of ``prompts`` (tokens up to the answer) and each beginning of an option.
 
-    Beginnings are in the order of :func:`beginnings`, the empty one first. They follow the prompt in one sequence, where each looks at the prompt and
-    at its own beginning alone, so a prompt is evaluated once however many options there are.
+    Beginnings are in the order of :func:`beginnings`, the empty one first. What prompts have in common is evaluated once, and equal ones are too.
     """
-    nodes = beginnings(tree)
-    inner = nodes[1:]
-    longest = max(map(len, prompts))
-    n, size = len(prompts), longest + len(inner)
-    tokens, positions = torch.zeros(n, size, dtype=torch.long), torch.zeros(n, size, dtype=torch.long)
-    mask = torch.eye(size, dtype=torch.bool).repeat(n, 1, 1)  # padding looks at itself
-    places = torch.zeros(n, len(nodes), dtype=torch.long)
-    family = torch.tensor([[one[: len(other)] == other for other in inner] for one in inner]).reshape(len(inner), len(inner))
-    for i, prompt in enumerate(prompts):
-        start, end = len(prompt), len(prompt) + len(inner)
-        tokens[i, :end] = torch.tensor([*prompt, *(node[-1] for node in inner)])
-        positions[i, :end] = torch.tensor([*range(start), *(start + len(node) - 1 for node in inner)])
-        mask[i, :start, :start] = torch.ones(start, start, dtype=torch.bool).tril()
-        mask[i, start:end, :start] = True
-        mask[i, start:end, start:end] = family
-        places[i] = torch.arange(start - 1, end)
-    h = hidden_states(model, tokens.to(device), mask.to(device), positions.to(device))
-    return h[torch.arange(n, device=device)[:, None], places.to(device)]
+    known = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    tokens, branches, places = branched(list(known), beginnings(tree)[1:], device)
+    h = distributed.states(model, tokens, branches)[0]  # [t, d]
+    return h[places[[known[tuple(prompt)] for prompt in prompts]]]
 
 
 def beginnings(tree: OptionTree) -> list[tuple[int, ...]]:
@@ -143,10 +129,8 @@ class Adversary(nn.Module):
 
     def forward(self, states: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``states`` [n, d], ``labels`` [n] (-1: not known) -> A and the share that the head reads rightly; both 0 if no label is known."""
-        known = labels >= 0
-        if not known.any():
-            return states.new_zeros(()), states.new_zeros(())
-        reversed_states: torch.Tensor = Reversal.apply(states[known])  # type: ignore[no-untyped-call]  # torch does not annotate it
+        reversed_states: torch.Tensor = Reversal.apply(states)  # type: ignore[no-untyped-call]  # torch does not annotate it
         with torch.autocast(states.device.type, enabled=False):
             scores = self.head(reversed_states)
-        return nn.functional.cross_entropy(scores, labels[known]), (scores.argmax(dim=1) == labels[known]).float().mean()
+        n = (labels >= 0).sum().clamp(min=1)
+        return nn.functional.cross_entropy(scores, labels, ignore_index=-1, reduction="sum") / n, (scores.argmax(dim=1) == labels).sum() / n

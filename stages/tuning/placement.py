@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,7 +19,6 @@ from stages.errors import InputError
 from stages.runtime import Runtime
 from stages.tuning import distributed, memory, weights
 from stages.tuning.architecture import Architecture
-from stages.tuning.data import Sample
 from stages.tuning.loop import pick_device
 from stages.tuning.metadata import from_config
 from stages.tuning.settings import Tuning
@@ -26,9 +26,22 @@ from stages.tuning.settings import Tuning
 BLOCK, SCALES = 64, 256  # weights that share a scale, and scales that share one, in NF4 (Dettmers et al. 2023, arXiv 2305.14314)
 
 
+class Text(Protocol):
+    """A sample, as far as its length goes."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """All that the model reads."""
+        ...
+
+
 @contextmanager
-def prepared(base: Path, tuning: Tuning, runtime: Runtime, samples: Sequence[Sample], at_once: int = 1) -> Iterator[tuple[Architecture, TransformerDecoder, torch.device]]:
+def prepared(
+    base: Path, tuning: Tuning, runtime: Runtime, samples: Sequence[Text], at_once: int = 1, remedy: str = "Lower tuning.max_length."
+) -> Iterator[tuple[Architecture, TransformerDecoder, torch.device]]:
     """The model of ``base`` with fresh LoRA layers, ready to be trained on ``samples``; ``at_once``: how many of them make up one of a micro-batch.
+
+    ``remedy``: what to do about samples that are too long.
 
     :raises InputError: if the memory does not suffice, before or during the work; if the samples are longer than the model's context; if
         4-bit weights are asked for without a GPU.
@@ -41,7 +54,7 @@ def prepared(base: Path, tuning: Tuning, runtime: Runtime, samples: Sequence[Sam
     if (base / "config.json").exists():  # otherwise loading says what is wrong
         dimensions = from_config(base / "config.json")
         if longest > dimensions.max_position_embeddings:
-            raise InputError(f"{base}: the model reads at most {dimensions.max_position_embeddings} tokens, and samples have up to {longest}. Lower tuning.max_length.")
+            raise InputError(f"{base}: the model reads at most {dimensions.max_position_embeddings} tokens, and samples have up to {longest}. {remedy}")
         demand = memory.Demand(dimensions, tuning, runtime, longest, at_once, device.type)
         memory.require(demand, memory.free(device))
     with memory.explained(demand):

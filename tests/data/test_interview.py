@@ -24,6 +24,7 @@ def settings(**changes: Any) -> Params:
         "held_out_items": "codebook",
         "held_out_respondents": 0.25,
         "wordings": 3,
+        "orders": "all",
         "train_variants": 1,
         "test_variants": 2,
         "unstated": [],
@@ -97,8 +98,16 @@ def test_every_order_and_wording_occurs_about_equally_often(splits: dict[str, Ro
 
 def test_more_variants_keep_those_that_there_were(survey: Survey) -> None:
     item = survey.items["parks"]
-    assert options_in_order(item, "k", 0, 1) == options_in_order(item, "k", 0, 1)
-    assert {tuple(options_in_order(item, "k", variant, 1)) for variant in range(40)} == {tuple(p) for p in itertools.permutations(range(3))}
+    assert options_in_order(item, "k", 0, settings()) == options_in_order(item, "k", 0, settings())
+    assert {tuple(options_in_order(item, "k", variant, settings())) for variant in range(40)} == {tuple(p) for p in itertools.permutations(range(3))}
+
+
+def test_options_can_be_shown_along_the_scale_and_against_it_alone(survey: Survey) -> None:
+    both = settings(orders="both")
+    shown = [tuple(options_in_order(survey.items["parks"], str(key), variant, both)) for key in range(200) for variant in range(2)]
+    assert set(shown) == {(0, 1, 2), (2, 1, 0)}
+    assert all(one == other[::-1] for one, other in zip(shown[::2], shown[1::2], strict=True))
+    assert 0.4 < shown[::2].count((0, 1, 2)) / 200 < 0.6
 
 
 def test_one_more_respondent_moves_nobody(survey: Survey, respondents: Rows, splits: dict[str, Rows]) -> None:

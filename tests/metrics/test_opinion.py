@@ -61,24 +61,26 @@ def told() -> tuple[dict[str, Any], list[list[object]], list[list[object]]]:
     asked = items(table(rows), 200)
     truth = [np.array([PLACES[one["party"]] for one in item.rows]) for item in asked]
     flat = [np.full((len(item.rows), 3), 1 / 3) for item in asked]
-    simulated: dict[str, list[Array]] = {"base": flat, "tuned": truth, "forest": [(2 * one + other) / 3 for one, other in zip(truth, flat, strict=True)]}
+    simulated: dict[str, list[Array]] = {"base": [np.tile([0.9, 0.1, 0.0], (len(one), 1)) for one in flat], "tuned": truth, "uniform": flat}
+    simulated |= {"forest": [(2 * one + other) / 3 for one, other in zip(truth, flat, strict=True)], "marginal": [np.full_like(one, one.mean(axis=0)) for one in truth]}
     return report(asked, simulated, table(rows), SETTINGS)
 
 
 def test_the_reduction_is_told_for_respondents_and_items(told: tuple[dict[str, Any], Any, Any]) -> None:
     found = told[0]
-    for key in ("reduction", "reduction_items"):
+    for key in ("reduction", "reduction_items", "reduction_from_uniform", "reduction_from_uniform_items"):
         assert set(found[key]) == {"kl", "chi2", "kl_groups", "chi2_groups"}
         for name in ("kl", "chi2"):
             assert found[key][name]["low"] <= found[key][name]["value"] <= found[key][name]["high"] <= 1
         assert found[key]["kl_groups"]["value"] > 0.7
+    assert found["reduction_from_uniform"]["kl_groups"]["value"] < found["reduction"]["kl_groups"]["value"]  # uniform answers are nearer than the base model's
     assert found["sample"]["respondents"]["respondents"] == 200
     weights = np.array([1 + i % 3 for i in range(200)], dtype=float)
     assert found["sample"]["respondents"]["effective"] == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
 
 
 def test_every_model_has_its_measures(told: tuple[dict[str, Any], Any, Any]) -> None:
-    for model in ("base", "tuned", "forest"):
+    for model in ("base", "tuned", "uniform", "forest", "marginal"):
         assert set(told[0][model]) == {"respondents", "items"}
         assert {"kl", "chi2", "cramers_v", "log_loss", "parity_gap", "worst_group"} <= set(told[0][model]["respondents"])
     assert told[0]["tuned"]["respondents"]["kl_groups"]["value"] < told[0]["base"]["respondents"]["kl_groups"]["value"]
@@ -86,11 +88,12 @@ def test_every_model_has_its_measures(told: tuple[dict[str, Any], Any, Any]) -> 
     assert "sign_agreement" in told[0]["base"]["respondents"]
 
 
-def test_the_sentence_says_where_the_forest_is_nearer(told: tuple[dict[str, Any], Any, Any]) -> None:
-    sentence = told[0]["forest_or_tuned_respondents"]
-    kl = {model: [line[8] for line in told[2] if line[0] == model and line[1] == "respondents" and line[3] != "everybody"] for model in ("forest", "tuned")}
-    nearer = sum(float(str(one)) < float(str(other)) for one, other in zip(kl["forest"], kl["tuned"], strict=True))
-    assert sentence.startswith(f"For respondents held out, a random forest on the same attributes is nearer than the tuned model in {nearer} of 4 pairs of item and subgroup")
+@pytest.mark.parametrize(("rival", "words"), [("forest", "a random forest on the same attributes"), ("marginal", "the distribution of all answers, which tells nobody apart,")])
+def test_a_sentence_says_where_a_baseline_is_nearer(told: tuple[dict[str, Any], Any, Any], rival: str, words: str) -> None:
+    sentence = told[0][f"{rival}_or_tuned_respondents"]
+    kl = {model: [line[8] for line in told[2] if line[0] == model and line[1] == "respondents" and line[3] != "everybody"] for model in (rival, "tuned")}
+    nearer = sum(float(str(one)) < float(str(other)) for one, other in zip(kl[rival], kl["tuned"], strict=True))
+    assert sentence.startswith(f"For respondents held out, {words} is nearer than the tuned model in {nearer} of 4 pairs of item and subgroup")
     assert "guesses single answers no better" in sentence
 
 
@@ -101,12 +104,12 @@ def test_the_picture_shows_real_and_simulated_answers_of_the_chosen_groups(told:
         ["respondents", "parks", "party", "right", 100],
     ]
     for line in told[1]:
-        real, low, high, base, tuned, _ = (float(str(cell)) for cell in line[5:])
+        real, low, high, base, tuned, uniform, *_ = (float(str(cell)) for cell in line[5:])
         assert low <= real <= high
-        assert base == pytest.approx(0.5)
+        assert (base, uniform) == (pytest.approx(0.05), pytest.approx(0.5))
         assert abs(tuned - real) < 0.1
 
 
 def test_the_table_has_a_row_for_every_model_item_and_group(told: tuple[Any, Any, list[list[object]]]) -> None:
-    assert len(told[2]) == 3 * 2 * 5
+    assert len(told[2]) == 5 * 2 * 5
     assert {tuple(line[3:5]) for line in told[2]} == {("everybody", "everybody"), ("party", "left"), ("party", "right"), ("sex", "female"), ("sex", "male")}

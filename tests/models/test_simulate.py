@@ -89,7 +89,7 @@ def loss_of(model: Any, wanted: Params, adversary: Adversary | None = None, pane
         loss.backward()
         total += float(loss.detach())
         for name, share in shares.items():
-            figures[name] = figures.get(name, 0.0) + share
+            figures[name] = figures.get(name, 0.0) + float(share)
     return total, figures
 
 
@@ -163,22 +163,17 @@ def test_training_reads_the_probabilities_that_choose_measures(base_model: Path,
 
 
 def test_samples_learn_the_answers_of_their_group_or_their_own(tokenizer: Tokenizer) -> None:
-    one = prepare(ROWS, ROWS, TASK, tokenizer, settings(), 256, {"conservative": 0, "liberal": 1}, 1)
+    one = prepare(ROWS, ROWS, TASK, tokenizer, settings(), {"conservative": 0, "liberal": 1}, 1)
     assert {panel.item: len(panel.samples) for panel in one} == {"parks": 4, "roads": 4}
     assert len(one) == 12
     for found in one:
         np.testing.assert_array_equal(found.real, [[0, 0, 1], [1, 0, 0]])
         for sample in found.samples:
             assert sample.target == ((0, 0, 1), (1, 0, 0))[sample.group]
-    mixed = prepare(ROWS, ROWS, TASK, tokenizer, settings(shrinkage=12.0), 256, {}, 1)[0].samples[0]
+    mixed = prepare(ROWS, ROWS, TASK, tokenizer, settings(shrinkage=12.0), {}, 1)[0].samples[0]
     assert max(mixed.target) == pytest.approx((12 + 12 / 2) / 24)
     assert mixed.hidden == -1
-    assert set(prepare(ROWS, ROWS, TASK, tokenizer, settings(target="answer", shrinkage=12.0), 256, {}, 1)[0].samples[0].target) == {0.0, 1.0}
-
-
-def test_a_prompt_that_the_model_cannot_take_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match=r"interview parks0: its prompt has \d+ tokens, and the model takes 20\. State fewer"):
-        prepare(ROWS, ROWS, TASK, tokenizer, settings(), 20, {}, 1)
+    assert set(prepare(ROWS, ROWS, TASK, tokenizer, settings(target="answer", shrinkage=12.0), {}, 1)[0].samples[0].target) == {0.0, 1.0}
 
 
 def test_respondents_are_kept_out_as_a_whole() -> None:
@@ -218,16 +213,19 @@ def test_what_has_no_effect_is_no_objection() -> None:
         parse(Params, VALUES | {"alpha": 0.0}, "params.yaml: simulate")
 
 
+def workplace(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> None:
+    (folder / "prompts").mkdir()
+    shutil.copy(ROOT / "prompts/simulate.yaml", folder / "prompts/simulate.yaml")
+    tuning = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "attention": ["q", "v"], "mlp": True}, "precision": "bf16", "held_out": 0.3, "max_length": 64, "clip": 1.0, "seed": 1}
+    runtime = {"sequences": 4, "micro_batch": 4, "device": "cpu"}
+    (folder / "params.yaml").write_text(json.dumps({"simulate": VALUES | changes, "tuning": tuning, "runtime": runtime}))
+    interviews.write(folder / "train.parquet", rows, ["party", "ideology"], ["ideology"])
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5])
 def test_the_stage_leaves_a_checkpoint_and_a_log(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gamma: float) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts").mkdir()
-    shutil.copy(ROOT / "prompts/simulate.yaml", tmp_path / "prompts/simulate.yaml")
-    tuning = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "attention": ["q", "v"], "mlp": True}, "precision": "bf16", "held_out": 0.3, "max_length": 64, "clip": 1.0, "seed": 1}
-    runtime = {"sequences": 4, "micro_batch": 4, "device": "cpu"}
-    sections = {"simulate": VALUES | {"beta": 1.0, "gamma": gamma, "steps": 12, "checkpoint_every": 6}, "tuning": tuning, "runtime": runtime}
-    (tmp_path / "params.yaml").write_text(json.dumps(sections))
-    interviews.write(tmp_path / "train.parquet", ROWS, ["party", "ideology"], ["ideology"])
+    workplace(tmp_path, ROWS, beta=1.0, gamma=gamma, steps=12, checkpoint_every=6)
     simulate.main(tiny_base, tmp_path / "train.parquet", tmp_path / "models/opinion")
     assert sorted(path.name for path in (tmp_path / "models/opinion").iterdir()) == ["log.jsonl", "step-000006", "step-000012"]
     lines = [json.loads(line) for line in (tmp_path / "models/opinion/log.jsonl").read_text().splitlines()]
@@ -235,3 +233,11 @@ def test_the_stage_leaves_a_checkpoint_and_a_log(tiny_base: Path, tmp_path: Path
     assert lines[-1]["reluctance"] < lines[0]["reluctance"] / 2
     assert lines[-1]["held_out_performance"] < lines[0]["performance"] / 2
     assert ("read" in lines[0]) == bool(gamma)
+
+
+def test_a_prompt_that_the_model_cannot_take_is_refused(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    workplace(tmp_path, [one | {"persona": "Party: left\n" * 90} for one in ROWS])
+    with pytest.raises(InputError, match=r"the model reads at most 256 tokens, and samples have up to \d+\. State fewer attributes: interview\.unstated\."):
+        simulate.main(tiny_base, tmp_path / "train.parquet", tmp_path / "models/opinion")
+    assert not (tmp_path / "models/opinion").exists()

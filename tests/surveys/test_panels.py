@@ -49,12 +49,15 @@ def sample(i: int) -> Sample:
     return Sample((i,), (1.0, 0.0), 1.0, 0, -1)
 
 
-def test_panels_hold_one_item_and_each_sample_at_most_once() -> None:
-    given = {"parks": [sample(i) for i in range(7)], "roads": [sample(i) for i in range(2)]}
-    found = panels(given, OPTIONS, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)
-    assert [(panel.item, len(panel.samples)) for panel in found] == [("parks", 3), ("parks", 3), ("roads", 2)]
+def test_panels_hold_one_item_and_order_and_each_sample_at_most_once() -> None:
+    forwards, backwards = (0, 1), (1, 0)
+    given = {("parks", forwards): [sample(i) for i in range(7)], ("parks", backwards): [sample(i) for i in range(7, 11)], ("roads", forwards): [sample(i) for i in range(2)]}
+    real = {"parks": np.eye(2), "roads": np.eye(2)}
+    found = panels(given, OPTIONS, real, 3, seed=1)
+    assert [(panel.item, len(panel.samples)) for panel in found] == [("parks", 3), ("parks", 3), ("parks", 3), ("roads", 2)]
     shown = [one.tokens for panel in found if panel.item == "parks" for one in panel.samples]
-    assert len(set(shown)) == 6
-    assert found[2].options == ((3,), (4, 5))
+    assert len(set(shown)) == 9
+    assert all((i < 7) == (place < 6) for place, (i,) in enumerate(shown))
+    assert found[3].options == ((3,), (4, 5))
     assert shown != sorted(shown)
-    assert panels(given, OPTIONS, {"parks": np.eye(2), "roads": np.eye(2)}, 3, seed=1)[0].samples == found[0].samples
+    assert panels(given, OPTIONS, real, 3, seed=1)[0].samples == found[0].samples

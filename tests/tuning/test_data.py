@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
+from stages.models import base
 from stages.tuning.data import Sample, answer_sample, batches, held_out, joined, pack, require_rows, split, text_sample
+from tests import checkpoints
 
 CPU = torch.device("cpu")
 
@@ -69,6 +72,18 @@ def test_plain_text_is_learnt_without_chat_form_from_its_second_token(tokenizer:
     assert sample.tokens[-1] in tokenizer.ending
     assert sample.start == 1
     assert joined([sample], CPU).targets[0].tolist() == [*sample.tokens[1:], -1]
+
+
+@pytest.mark.parametrize(("kind", "first"), [("llama3", ["<|begin_of_text|>"]), ("mistral", ["<s>"]), ("smollm2", [])])
+def test_plain_text_begins_as_the_model_s_own_tokenizer_begins_it(tmp_path: Path, kind: str, first: list[str]) -> None:
+    source = checkpoints.write(tmp_path / "source", kind)
+    base.convert(source, "F16", tmp_path / "base")
+    original = HuggingFaceTokenizer.from_file(str(source / "tokenizer.json"))
+    with tokenizer_of(tmp_path / "base" / "model.gguf") as tokenizer:
+        sample = text_sample(tokenizer, "p", "The mayor's plan.", 200)
+    assert list(sample.tokens[:-1]) == original.encode("The mayor's plan.").ids
+    assert [original.id_to_token(token) for token in sample.tokens[: len(first)]] == first
+    assert joined([sample], CPU).targets[0].tolist() == [*sample.tokens[1:], -1]  # with a token before it, the text's own first one is learnt too
 
 
 def test_markers_in_plain_text_do_not_become_special_tokens(tokenizer: Tokenizer) -> None:

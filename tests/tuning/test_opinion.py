@@ -122,7 +122,7 @@ def test_an_adversary_that_reads_the_attribute_is_right() -> None:
     states = torch.eye(2)
     assert float(adversary(states, torch.tensor([0, 1]))[1]) == 1
     assert float(adversary(states, torch.tensor([0, 0]))[1]) == 0.5
-    assert [float(found) for found in adversary(states, torch.tensor([-1, -1]))] == [0, 0]
+    assert [float(found.detach()) for found in adversary(states, torch.tensor([-1, -1]))] == [0, 0]
 
 
 @pytest.mark.parametrize(
