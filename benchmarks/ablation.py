@@ -76,7 +76,7 @@ EXPLANATION = (
     "- KL, worst subgroup and log loss: lower is nearer. Parity gap: how much wider groups lie apart than they do, below 0 flattened. Signs: share of clear regression",
     "  coefficients with the right sign. Options given: probability of answering with any option.",
     "- Ideology read: how often the adversary tells an ideology that the persona does not state, of respondents kept from training. With γ = .001 it only watches.",
-    "- What α and γ do is in the columns on the right: without α the model is not tuned to answer at all. [Bring your survey](survey.md) has the equations.",
+    "- α acts on options given too: without it the model is not tuned to answer at all. [Bring your survey](survey.md) has the equations.",
 )
 
 
