@@ -104,8 +104,8 @@ def knowledge(model: LanguageModel, test: Test, settings: Params) -> dict[str, F
     chances = np.array([[found[place]] for (found, _), place in zip(answers, right, strict=True)])
     strata = np.zeros(len(asked), dtype=np.int64)
     return {
-        "accuracy": estimate(hits, strata, settings.seed).figures(),
-        "probability": estimate(chances, strata, settings.seed).figures(),
+        "accuracy": estimate(hits, strata, settings.seed).within(0, 1).figures(),
+        "probability": estimate(chances, strata, settings.seed).within(0, 1).figures(),
         "valid": float(np.mean([mass for _, mass in answers])),
     }
 
