@@ -142,7 +142,7 @@ def main(base: Path, adapters: Path, answers: Path, target: Path) -> None:
     settings, measuring = params.load("capability", Params), params.load("measuring", Measuring)
     study, test = params.load_study(), load(PROMPT)
     open_answers: pd.DataFrame = tables.read(answers, ANSWERS).to_pandas()
-    points = final(checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets)))
+    points = final(checkpoints(adapters, adapter_names(study)))
     fluent = {point: written(open_answers, point, test.refusal) for point in points}  # first, as it may find that answers are missing
     found: dict[str, Figures] = {"chance": {"accuracy": 1 / OPTIONS}}
     total = len(points) * (len(test.questions[: settings.questions]) + 1)

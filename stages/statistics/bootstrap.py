@@ -77,7 +77,7 @@ def crossed_mean(values: NDArray[np.float64], strata: NDArray[np.int64], seed: i
 def _drawn(random: np.random.Generator, n: int) -> NDArray[np.float64]:
     """The weight of each of ``n`` in draws of n - 1, [draws, n]; the weights of a draw add up to n."""
     times = max(1, n - 1)
-    return random.multinomial(times, np.full(n, 1 / n), size=DRAWS) * (n / times)
+    return np.asarray(random.multinomial(times, np.full(n, 1 / n), size=DRAWS) * (n / times), dtype=np.float64)
 
 
 def _stretch(parts: list[tuple[float, int]]) -> float:

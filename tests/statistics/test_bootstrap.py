@@ -51,7 +51,7 @@ def test_two_columns_that_differ_far_more_than_rows_are_where_honesty_ends() -> 
 
 def test_two_columns_that_differ_give_a_wide_interval_and_two_that_agree_do_not() -> None:
     rows = np.random.default_rng(3).normal(size=(32, 1))
-    apart, together, alone = (estimate(values, np.zeros(32, dtype=int), 1) for values in (rows + [[-1.0, 1.0]], np.repeat(rows, 2, axis=1), rows))
+    apart, together, alone = (estimate(values, np.zeros(32, dtype=int), 1) for values in (rows + np.array([[-1.0, 1.0]]), np.repeat(rows, 2, axis=1), rows))
     assert apart.high - apart.low > 8  # t of one degree of freedom, on half of what two columns 2 apart vary by
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=0.03)
 
