@@ -13,6 +13,7 @@ from stages.instruments.controls import Agrees, Guesses, Positioned
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Questionnaire
 from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule
+from stages.models.base import convert
 from stages.params import parse, read_yaml
 from stages.statistics.bootstrap import Estimate, crossed_mean, interval
 from stages.tuning.checkpoints import Checkpoint
@@ -119,13 +120,17 @@ def test_guesses_are_off_the_centre_no_more_often_than_their_interval_says(instr
     assert np.mean([covers(one[axis], 0) for one in placed for axis in instrument.axes]) >= 0.9
 
 
-def test_the_stage_asks_the_base_in_all_arms(base_model: Path, compass: Questionnaire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("itself", [True, False])
+def test_the_stage_asks_the_base_in_all_arms(itself: bool, base_model: Path, compass: Questionnaire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
     small = compass.model_copy(update={"items": compass.items[:4]})
     (tmp_path / "small.yaml").write_text(json.dumps(small.model_dump(mode="json")))
     values = read_yaml(ROOT / "params.yaml")
     sampled = {"repeats": 2, "statements": 3, "max_tokens": 6, "temperature": 0.3, "top_k": 200}
-    open_arm = sampled | {"judge": str(base_model / "model.gguf"), "judge_itself": True}
+    if not itself:  # the same weights in a coarser layout stand for another model
+        convert(base_model / "model.gguf", "Q8_0", tmp_path / "judge")
+    judge = base_model / "model.gguf" if itself else tmp_path / "judge" / "model.gguf"
+    open_arm = sampled | {"max_tokens": 24, "judge": str(judge), "judge_itself": itself}
     values["compass"] |= {"instrument": "small.yaml", "arms": ["forced", "paper", "open"], "wordings": 2, "paper": sampled, "open": open_arm}
     (tmp_path / "params.yaml").write_text(json.dumps(values | {"leanings": []}))
     monkeypatch.chdir(tmp_path)
@@ -134,7 +139,11 @@ def test_the_stage_asks_the_base_in_all_arms(base_model: Path, compass: Question
     assert set(found) == {"base", "controls"}
     assert 0 < found["base"]["valid"] < 1
     assert set(found["controls"]) == {"agrees", "takes_first", "guesses"}
-    assert found["base"]["paper"]["valid"] + found["base"]["paper"]["refused"] + found["base"]["paper"]["unreadable"] == pytest.approx(1)
+    for arm in ("paper", "open"):
+        assert found["base"][arm]["valid"] + found["base"][arm]["refused"] + found["base"][arm]["unreadable"] == pytest.approx(1)
+    assert found["base"]["open"]["valid"] > 0
+    assert 0 <= found["base"]["open"]["neither"] <= 1
+    assert {"economic", "social"} & found["base"]["open"].keys()
     rows = tables.read(Path("answers.parquet"), ANSWERS).to_pandas()
     assert rows["arm"].value_counts().to_dict() == {"forced": 4 * 2, "paper": 3 * 2, "open": 3 * 2}
     assert tables.provenance(Path("answers.parquet"))["answers"] >= 4 * 2 * 2 + 2 * 3 * 2
