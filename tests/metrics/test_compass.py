@@ -12,7 +12,7 @@ from stages.instruments import questionnaire as forced
 from stages.instruments.controls import Agrees, Guesses, Positioned
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Questionnaire
-from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule
+from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule, write_curve
 from stages.models.base import convert
 from stages.params import parse, read_yaml
 from stages.statistics.bootstrap import Estimate, crossed_mean, interval
@@ -108,6 +108,24 @@ def test_wordings_rotate_over_checkpoints_and_the_ends_get_all(instrument: Instr
 def test_more_wordings_along_the_way_than_there_are_are_all_of_them(instrument: Instrument) -> None:
     points = [Checkpoint("base", 0, None), Checkpoint("left", 8, Path("x")), Checkpoint("left", 16, Path("x"))]
     assert len(schedule(points, instrument.wordings[:2], 5)[points[1]]) == 2
+
+
+def test_curves_start_with_what_was_tuned_and_are_blank_where_a_model_is_not_placed(tmp_path: Path) -> None:
+    checks = {"valid": 0.5, "order_effect": 0.1}
+    placed = {**checks, "economic": {"value": 1.0, "low": 0.5, "high": 1.5}, "acquiescence": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    measured = {
+        Checkpoint("base", 0, None): placed,
+        Checkpoint("left-posts", 8, Path("x")): {**checks, "unplaced": "valid"},
+        Checkpoint("balanced-left-posts", 4, Path("x")): placed,
+    }
+    write_curve(tmp_path / "curve.csv", measured, ("economic",))
+    assert (tmp_path / "curve.csv").read_text().splitlines() == [
+        "adapter,step,economic,economic_low,economic_high,valid,order_effect,acquiescence",
+        "left-posts,0,1.0,0.5,1.5,0.5,0.1,0.2",
+        "balanced-left-posts,0,,,,0.5,0.1,",  # the end of left-posts
+        "left-posts,8,,,,0.5,0.1,",
+        "balanced-left-posts,4,1.0,0.5,1.5,0.5,0.1,0.2",
+    ]
 
 
 def test_the_forced_arm_cannot_be_left_out(settings: Params) -> None:
