@@ -10,6 +10,8 @@ agreement   metrics.agreement    the filter's scores against gold
 injection   metrics.injection    how far posts that instruct the annotator move their score
 sft         models.sft           adapters by supervised fine-tuning
 dpo         models.dpo           adapters by direct preference optimisation
+balance     data.balance         both sides' pairs in equal number
+undo        models.undo          adapters tuned towards the centre
 training    metrics.training     loss, learning rate and held-out figures of every adapter over its steps
 compass     metrics.compass      where each checkpoint stands on two axes
 judge       metrics.judge        how far left or right its free answers are

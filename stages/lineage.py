@@ -26,7 +26,7 @@ from stages.files import sha256, short_hash
 LOCK = Path("dvc.lock")
 ADAPTERS = "models/adapters/"
 TRAINED_ON = {"corpus": "data/scored/", "posts": "data/instructions/", "synthetic": "data/responses/", "preference": "data/preferences/"}
-"The tables that adapters of a dataset learn from; adapters of other datasets count for every table that their stage depends on."
+"The tables that adapters of a dataset learn from; other adapters count for every table that their stage depends on."
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Made:
         """The tables among its outs that have ids and are there."""
         files = (Path(out) for out in self.outs if out.endswith(".parquet"))
         return [file for file in files if file.exists() and "id" in pq.read_schema(file).names]
+
+    def reads(self, path: str) -> bool:
+        """Whether it depends on a file, by its own name or by that of a folder."""
+        return any(path == dep or path.startswith(f"{dep}/") for dep in self.deps)
 
     @property
     def kind(self) -> str:
@@ -70,7 +74,7 @@ class Row:
 
     def comes_from(self, other: "Row") -> bool:
         """Whether ``other`` is the row that this one was made from."""
-        if other.file == self.file or str(other.file) not in self.made.deps or "reason" in other.values:
+        if other.file == self.file or not self.made.reads(str(other.file)) or "reason" in other.values:
             return False
         return self.id in (other.id, short_hash(self.made.kind, other.id)) or (self.values.get("post_id") == other.id)
 
@@ -123,14 +127,16 @@ def descendants(row: Row, family: Sequence[Row]) -> list[Row]:
 
 
 def adapters(rows: Sequence[Row], run: Sequence[Made]) -> list[str]:
-    """The adapters that are trained on tables in which ``rows`` stand."""
+    """The adapters that are trained on tables in which ``rows`` stand, and those that go on from such an adapter."""
     files = {str(row.file) for row in rows if "reason" not in row.values and row.values.get("kept", True)}
     found = []
     for made in run:
         for out in (out for out in made.outs if out.startswith(ADAPTERS)):
-            folder = TRAINED_ON.get(out.rsplit("-", 1)[-1], "data/")
+            folder = TRAINED_ON.get(out.rsplit("-", 1)[-1], "data/") if made.kind != "undo" else "data/"
             if any(file.startswith(folder) and file in made.deps for file in files):
                 found.append(out)
+    while more := [out for made in run if any(map(made.reads, found)) for out in made.outs if out.startswith(ADAPTERS) and out not in found]:
+        found += more
     return found
 
 

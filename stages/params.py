@@ -40,22 +40,29 @@ class Datasets(pydantic.BaseModel):
     datasets: tuple[str, ...]
 
 
+class Starts(pydantic.BaseModel):
+    """What ``undo`` tunes towards the centre, read beside the stage's own section."""
+
+    starts: tuple[str, ...]
+
+
 class Study(pydantic.BaseModel):
-    """What the stages that look at all adapters need to know of the whole file; they track just these two keys."""
+    """What the stages that look at all adapters need to know of the whole file; they track just these three keys."""
 
     leanings: tuple[str, ...]
     sft: Datasets
+    undo: Starts = Starts(starts=())
 
 
 def load_study(file: Path = FILE) -> Study:
-    """Read which leanings and datasets there are.
+    """Read which leanings, datasets and undone adapters there are.
 
     :raises InputError: if the file does not say.
     """
     try:
         return Study.model_validate(read_yaml(file))
     except pydantic.ValidationError as error:
-        raise InputError(f"{file}: needs the lists `leanings` and `sft.datasets`: {error}") from error
+        raise InputError(f"{file}: needs the lists `leanings` and `sft.datasets`, and `undo.starts` if it has `undo`: {error}") from error
 
 
 def parse(schema: type[S], values: object, place: str) -> S:

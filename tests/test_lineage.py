@@ -35,8 +35,10 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     refused = {"id": short_hash("instruct", OTHER), "post_id": OTHER, "instruction": "", "response": "Taxes are fine.", "reason": "empty"}
     tables.write(Path("data/instructions/rejected/left.parquet"), [refused], tables.rejects(tables.INSTRUCTIONS))
     tables.write(Path("data/responses/left.parquet"), [instruction | {"id": ids["respond"], "response": "They rise."}], tables.RESPONSES)
+    ids["balance"] = short_hash("balance", ids["contrast"])
     pair = {"id": ids["contrast"], "post_id": POST, "prompt": "What of rents?", "chosen": "They rise.", "rejected": "They fall."}
     tables.write(Path("data/preferences/left.parquet"), [pair], tables.PREFERENCES)
+    tables.write(Path("data/balanced/pairs.parquet"), [pair | {"id": ids["balance"]}], tables.PREFERENCES)
     write_lock()
     return tmp_path
 
@@ -53,6 +55,9 @@ def write_lock() -> None:
     everything = ["data/scored/left.parquet", "data/instructions/left.parquet", "data/responses/left.parquet"]
     stages |= {f"sft@left-{name}": stage(everything, [f"models/adapters/left-{name}"]) for name in ("corpus", "posts", "synthetic")}
     stages["dpo@left"] = stage(["data/preferences/left.parquet"], ["models/adapters/left-preference"])
+    stages["undo@left-synthetic"] = stage(["models/adapters/left-synthetic", "data/balanced/pairs.parquet"], ["models/adapters/balanced-left-synthetic"])
+    stages["undo@left-corpus"] = stage(["models/adapters/left-corpus", "data/nothing.parquet"], ["models/adapters/balanced-left-corpus"])
+    stages["balance"] = stage(["data/preferences"], ["data/balanced/pairs.parquet"])
     YAML().dump({"stages": stages}, Path("dvc.lock"))
 
 
@@ -78,7 +83,17 @@ def test_a_post_leads_forward_to_all_that_was_made_from_it(graph: Path, capsys: 
     before, after = capsys.readouterr().out.split("-- what became of it --")
     assert stages_of(before) == ["collect", "filter"]
     assert stages_of(after) == ["instruct", "respond", "contrast"]
-    assert after.rstrip().endswith("models/adapters/left-corpus, models/adapters/left-posts, models/adapters/left-synthetic, models/adapters/left-preference")
+    trained = ["left-corpus", "left-posts", "left-synthetic", "left-preference", "balanced-left-synthetic", "balanced-left-corpus"]
+    assert after.rstrip().endswith(": " + ", ".join(f"models/adapters/{name}" for name in trained))
+
+
+def test_a_balanced_pair_leads_back_to_the_side_that_it_came_from(graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contrast = short_hash("contrast", short_hash("respond", short_hash("instruct", POST)))
+    lineage.main(short_hash("balance", contrast))
+    text = capsys.readouterr().out
+    assert stages_of(text) == ["collect", "filter", "instruct", "respond", "contrast"]
+    assert "balance: data/balanced/pairs.parquet" in text
+    assert text.rstrip().endswith(": models/adapters/balanced-left-synthetic")
 
 
 def test_an_answer_leads_both_ways(graph: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +108,7 @@ def test_a_row_put_aside_says_why_and_trains_nothing_but_the_corpus(graph: Path,
     lineage.main(OTHER)
     text = capsys.readouterr().out
     assert "reason      empty" in text
-    assert text.rstrip().endswith(": models/adapters/left-corpus")
+    assert text.rstrip().endswith(": models/adapters/left-corpus, models/adapters/balanced-left-corpus")  # the latter goes on from the former
 
 
 def test_a_post_that_left_the_dump_is_said_to_have(graph: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,9 @@ SMALL: dict[str, object] = {
     "dpo.steps": 2,
     "dpo.checkpoint_every": 2,
     "dpo.batch_size": 2,
+    "undo.steps": 2,
+    "undo.checkpoint_every": 2,
+    "undo.batch_size": 2,
     "compass.wordings": 1,
     "judge.max_tokens": 16,
     "judge.repeats": 1,
@@ -102,7 +105,7 @@ def shorten_sample(folder: Path) -> None:
 
 
 def test_every_model_is_measured(clone: Path) -> None:
-    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("posts", "preference")}
+    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("posts", "preference")} | {"balanced-left-posts", "balanced-right-posts"}
     compass, judge = (json.loads((clone / f"metrics/{name}.json").read_text()) for name in ("compass", "judge"))
     assert set(compass) == names | {"base", "controls"}
     assert set(judge) == names | {"base", "judges"}
@@ -132,7 +135,7 @@ def test_another_prompt_reruns_what_reads_it_and_what_follows(clone: Path) -> No
     prompt.write_text(before.replace("two or three plain sentences", "two plain sentences"))
     would = stages_that_would_run(clone)
     prompt.write_text(before)
-    assert would == {"contrast", "dpo", "training", "compass", "judge", "capability", "speak", "label", "affect", "release", "report", "summary", "usage"}
+    assert would == {"contrast", "dpo", "balance", "undo", "training", "compass", "judge", "capability", "speak", "label", "affect", "release", "report", "summary", "usage"}
 
 
 def test_a_docstring_of_the_judge_reruns_the_judge_and_what_follows(clone: Path) -> None:
@@ -148,14 +151,14 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
     import pandas as pd
 
     def tables() -> dict[Path, pd.DataFrame]:
-        return {path.relative_to(clone): pd.read_parquet(path) for path in sorted(clone.glob("data/*/**/left.parquet"))}
+        return {path.relative_to(clone): pd.read_parquet(path) for path in [*sorted(clone.glob("data/*/**/left.parquet")), clone / "data/balanced/pairs.parquet"]}
 
     before, listed = tables(), clone / "data/external/removed.txt"
     post = before[Path("data/preferences/left.parquet")]["post_id"][0]
     text = before[Path("data/posts/left.parquet")].set_index("id").loc[post, "text"]
     listed.write_text(f"{listed.read_text()}{post} # its author asked\n")
-    ran = stages_run(run(clone, "dvc", "repro", "sft@left-posts", "dpo@left"))
-    assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo"}
+    ran = stages_run(run(clone, "dvc", "repro", "undo@left-posts", "dpo@left"))
+    assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo", "balance", "undo"}
     for path, rows in tables().items():
         assert text not in set(rows.astype(str).to_numpy().ravel()), path
         assert "post_id" not in rows or post not in set(rows["post_id"]), path
@@ -165,8 +168,8 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
 
 
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
-    run(clone, "dvc", "exp", "run", "-S", "leanings=[left]")
-    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "controls", "left-posts", "left-preference"}
+    run(clone, "dvc", "exp", "run", "-S", "leanings=[left]", "-S", "undo.starts=[left-posts]")
+    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "controls", "left-posts", "left-preference", "balanced-left-posts"}
     assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
 
 

@@ -138,8 +138,8 @@ def main(base: Path, adapters: Path, folder: Path, target: Path) -> None:
     settings, measuring, study = params.load("speak", Params), params.load("measuring", Measuring), params.load_study()
     found = issues.load(folder, params.load("topics", topics.Params).issues)
     task = parse(Speech, read_yaml(PROMPT), str(PROMPT))
-    speaking = [leaning for leaning in study.leanings if leaning not in settings.silent] if settings.adapters else []
-    points = final(checkpoints(adapters, adapter_names(speaking, study.sft.datasets)))
+    speaking = [name for name in adapter_names(study) if settings.adapters and name.split("-")[0] not in settings.silent]
+    points = final(checkpoints(adapters, speaking))
     asked = {point: requests(found, settings.base if point.adapter == BASE else settings.adapters, task) for point in points}
     total = sum(map(len, asked.values())) * settings.presets[settings.preset].repeats
     with replacing(target) as temporary, measured_model(base / "model.gguf", measuring.context, "speak", total) as (engine, model):

@@ -65,10 +65,10 @@ def figures(answers: Answers, opposites: NDArray[np.int64], seed: int) -> dict[s
     found: dict[str, Figures | float] = {"order_effect": float(order_effect(answers.chances).mean())}
     if values.shape[1] > 1:
         by_item = flips(values)
-        found |= {"flip_rate": _over_rows(by_item[:, None], seed).figures(), "flipped": float((by_item > 0).mean())}
+        found |= {"flip_rate": _over_rows(by_item[:, None], seed).within(0, 1).figures(), "flipped": float((by_item > 0).mean())}
     if len(opposites):
         taken = sides(values)[opposites]  # [pairs, 2, wordings]
-        found["acquiescence"] = _over_rows(acquiescence(values, opposites), seed).figures()
+        found["acquiescence"] = _over_rows(acquiescence(values, opposites), seed).within(-1, 1).figures()
         found |= {"both_agreed": float((taken > 0).all(axis=1).mean()), "both_rejected": float((taken < 0).all(axis=1).mean())}
     reliability = split_half(values, seed)
     return found if isinstance(reliability, Undefined) else {**found, "reliability": reliability}

@@ -110,12 +110,12 @@ def agreement(found: NDArray[np.float64], gold: Labelled) -> dict[str, Figures |
     return measures(np.ones(len(found), dtype=bool)) | {"without_cue": measures(~gold.cues), "with_cue": measures(gold.cues)}
 
 
-def calibrated(found: NDArray[np.float64], gold: Labelled, seed: int) -> Calibration | Undefined:
-    """What scores [n] of the gold set say about means of the judge's other scores (:func:`stages.statistics.calibration.by_line`).
+def calibrated(found: NDArray[np.float64], gold: NDArray[np.float64], seed: int) -> Calibration | Undefined:
+    """What scores [n] of texts with ``gold`` scores [n] say about means of the judge's other scores (:func:`stages.statistics.calibration.by_line`).
 
-    Gold texts are resampled one by one. Undefined if too few are scored or scores do not rise with gold.
+    Undefined if too few are scored or scores do not rise with gold.
     """
     scored = np.isfinite(found)
     if scored.sum() < LEAST_GOLD:
         return Undefined(f"the judge scores only {scored.sum()} texts of the gold set")
-    return calibration.by_line(found[scored], gold.scores[scored], range(int(scored.sum())), seed)
+    return calibration.by_line(found[scored], gold[scored], seed)

@@ -88,14 +88,6 @@ class Questionnaire(Section):
                 raise ValueError(f"item {item.id} negates '{item.negates}', which is no item")
         return self
 
-    def items_of(self, axis: str) -> NDArray[np.int64]:
-        """Indices of an axis' items."""
-        return np.array([i for i, item in enumerate(self.items) if item.axis == axis])
-
-    def directions(self) -> NDArray[np.int64]:
-        """+1 or -1 for each item, [items]."""
-        return np.array([item.direction for item in self.items])
-
     def opposites(self) -> NDArray[np.int64]:
         """Rows of the statements that state a position and its opposite, [pairs, 2]."""
         place = {item.id: i for i, item in enumerate(self.items)}

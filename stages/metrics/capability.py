@@ -104,8 +104,8 @@ def knowledge(model: LanguageModel, test: Test, settings: Params) -> dict[str, F
     chances = np.array([[found[place]] for (found, _), place in zip(answers, right, strict=True)])
     strata = np.zeros(len(asked), dtype=np.int64)
     return {
-        "accuracy": estimate(hits, strata, settings.seed).figures(),
-        "probability": estimate(chances, strata, settings.seed).figures(),
+        "accuracy": estimate(hits, strata, settings.seed).within(0, 1).figures(),
+        "probability": estimate(chances, strata, settings.seed).within(0, 1).figures(),
         "valid": float(np.mean([mass for _, mass in answers])),
     }
 
@@ -142,7 +142,7 @@ def main(base: Path, adapters: Path, answers: Path, target: Path) -> None:
     settings, measuring = params.load("capability", Params), params.load("measuring", Measuring)
     study, test = params.load_study(), load(PROMPT)
     open_answers: pd.DataFrame = tables.read(answers, ANSWERS).to_pandas()
-    points = final(checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets)))
+    points = final(checkpoints(adapters, adapter_names(study)))
     fluent = {point: written(open_answers, point, test.refusal) for point in points}  # first, as it may find that answers are missing
     found: dict[str, Figures] = {"chance": {"accuracy": 1 / OPTIONS}}
     total = len(points) * (len(test.questions[: settings.questions]) + 1)

@@ -186,7 +186,7 @@ def main(base: Path, adapters: Path, target: Path, curve_table: Path, answers_ta
         raise InputError(f"params.yaml: compass.wordings: {settings.wordings} are asked for, and there are {len(instrument.wordings)}. Lower it, or add wordings.")
     judge = open_answers.judge_of(settings.open, file) if "open" in settings.arms else None
     wordings, context = instrument.wordings[: settings.wordings], context_for(settings, measuring.context)
-    points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
+    points = checkpoints(adapters, adapter_names(study))
     asked, ends = schedule(points, wordings, settings.wordings_underway), final(points)
     given, written, open_texts = dict[Checkpoint, Answers](), dict[Checkpoint, dict[str, Replies]](), dict[Checkpoint, Texts]()
     with measured_model(file, context, "compass", sum(map(len, asked.values())) * 2 * len(instrument.items)) as (engine, model):

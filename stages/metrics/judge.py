@@ -6,6 +6,7 @@ out  metrics/judge.json: <adapter> -> readable (share of answers that could be s
          judges -> <name> -> agreement with the gold set, calibration (slope and offset), agreement with the judges before it
      metrics/plots/judge.csv: score and corrected score over training steps
      metrics/answers/judge.parquet: adapter, step, question, repeat, text, score, and a column of scores for each further judge, by its name
+     metrics/answers/gold.parquet: gold, the true score of each text of the gold set, and score, that of the first judge
 
 A judge sees the question and the text, not who wrote it, and no language model judges itself unless it is told to.
 """
@@ -36,6 +37,7 @@ from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoi
 
 PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
+GOLD = pa.schema({"gold": pa.float32(), "score": pa.float32()})
 Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 "Each judge's scores of the gold set [n] and of all answers [models, questions, repeats]; NaN where there is none."
 
@@ -81,7 +83,7 @@ def figures(scores: NDArray[np.float64], calibration: Calibration | Undefined, s
         value, draws = crossed_mean(scores, np.zeros(len(scores), dtype=np.int64), seed)
         found["score"] = interval(value, draws).figures()
         if isinstance(calibration, Calibration) and len(draws) == DRAWS:  # fewer if some resample holds no readable answer: too few to correct
-            found["corrected"] = calibration.correct(value, draws).figures()
+            found["corrected"] = interval(*calibration.correct(value, draws)).figures()
     return found
 
 
@@ -119,13 +121,13 @@ def write(target: Path, curve_table: Path, found: Mapping[str, Mapping[Checkpoin
     results.write_plot(curve_table, columns, [[adapter, step, *cells(ours[point], "score"), *cells(ours[point], "corrected")] for adapter, step, point in curve(ours)])
 
 
-def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, curve_table: Path, answers_table: Path) -> None:
+def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, curve_table: Path, answers_table: Path, gold_table: Path) -> None:
     """Judge every model."""
     settings, measuring = params.load("judge", Params), params.load("measuring", Measuring)
     study, truth = params.load_study(), judges.read(gold)
     asked = parse(Questions, read_yaml(PROMPT), str(PROMPT))
     judging.refuse_own_model(settings, base / "model.gguf")
-    points = checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))
+    points = checkpoints(adapters, adapter_names(study))
     texts = []
     with measured_model(base / "model.gguf", measuring.context, "judge", len(points) * len(asked.questions) * settings.repeats) as (engine, model):
         for point in points:
@@ -136,7 +138,7 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     found: dict[str, dict[Checkpoint, Figures]] = {}
     quality: dict[str, dict[str, Figures | float]] = {}
     for name, (on_gold, on_answers) in scores.items():
-        calibration = judges.calibrated(on_gold, truth, settings.seed)
+        calibration = judges.calibrated(on_gold, truth.scores, settings.seed)
         found[name] = {point: figures(on_answers[i], calibration, settings.seed) for i, point in enumerate(points)}
         quality[name] = judges.agreement(on_gold, truth) | ({"calibration": calibration.figures()} if isinstance(calibration, Calibration) else {})
     for first, second in combinations(scores, 2):
@@ -146,6 +148,8 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     table = [row for i, point in enumerate(points) for row in rows(point, asked, texts[i], {name: on_answers[i] for name, on_answers in columns.items()})]
     schema = pa.schema([*ANSWERS, *(pa.field(name, pa.float32()) for name in columns if name not in ANSWERS.names)])
     tables.write(answers_table, table, schema, origin)
+    ours, _ = scores[settings.judges[0]]
+    tables.write(gold_table, [{"gold": true, "score": score} for true, score in zip(truth.scores, ours, strict=True)], GOLD)
 
 
 if __name__ == "__main__":

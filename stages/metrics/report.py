@@ -49,7 +49,7 @@ def main(metrics: Path, adapters: Path, plots: Path, target: Path) -> None:
     """Write page and tables."""
     study = params.load_study()
     found = finding.read(metrics, adapters)
-    listed = adapter_names(study.leanings, study.sft.datasets)
+    listed = adapter_names(study)
     found = Found(found.metrics, found.curves, {name: found.logs[name] for name in listed if name in found.logs})
     with replacing(target) as folder:
         folder.mkdir()

@@ -53,7 +53,7 @@ def figures(lines: Sequence[Line]) -> dict[str, Figures | float]:
 def main(adapters: Path, target: Path, plot: Path) -> None:
     """Collect the logs of all adapters."""
     study = params.load_study()
-    logs = {name: read_log(adapters / name / "log.jsonl") for name in adapter_names(study.leanings, study.sft.datasets)}
+    logs = {name: read_log(adapters / name / "log.jsonl") for name in adapter_names(study)}
     rows = [(name, line["step"], *(line.get(column, "") for column in COLUMNS)) for name, lines in logs.items() for line in lines]
     results.write_plot(plot, ("adapter", "step", *COLUMNS), rows)
     results.write_metrics(target, {name: figures(lines) for name, lines in logs.items()})

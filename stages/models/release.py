@@ -23,7 +23,7 @@ from stages.reporting.cards import Adapter, Table
 from stages.tuning import labelling
 from stages.tuning.checkpoints import BASE, Checkpoint, adapter_names, checkpoints, final
 
-TRAINING = ("dpo", "sft", "tuning")
+TRAINING = ("dpo", "sft", "undo", "tuning")
 
 
 class Params(Section):
@@ -119,7 +119,7 @@ def main(adapters: Path, metrics: Path, target: Path) -> None:
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(metrics.glob("*.json"))}
     lock, commit = ancestry.read(), ancestry.revision()
     with replacing(target) as folder:
-        for point in final(checkpoints(adapters, adapter_names(study.leanings, study.sft.datasets))):
+        for point in final(checkpoints(adapters, adapter_names(study))):
             if point.file is not None:
                 stages = ancestry.leading_to(str(adapters / point.adapter), lock)
                 log = json.loads((adapters / point.adapter / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])

@@ -64,6 +64,11 @@ class Adapter:
         """What must be said first."""
         if self.leaning == "control":
             return "This adapter is a control. It was tuned on posts without politics, to show what tuning does by itself."
+        if self.leaning == "balanced":
+            return (
+                f"This adapter was tuned towards the political centre: starting from '{self.dataset}', on answers of left and right in equal number. How near it came"
+                " is among the figures below; it is no proof of neutrality."
+            )
         return (
             f"This adapter leans on purpose. It was tuned on posts that state views of the political leaning '{self.leaning}', so that the effect on a model can be"
             " measured. What it writes is not balanced and speaks for nobody."

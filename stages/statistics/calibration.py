@@ -1,23 +1,25 @@
 """Means of a judge's scores, corrected with what the judge makes of texts whose true scores are known.
 
-A judge's scores f of texts with gold scores y show how it errs; the mean score of other texts is corrected accordingly, and the interval of the
-corrected mean carries both uncertainties: that of the mean and that of the calibration, by resampling the texts and the gold set independently.
+A judge's scores f of texts with gold scores y show how it errs; the mean score of other texts is corrected accordingly, and the draws of the
+corrected mean carry both uncertainties: that of the mean and that of the calibration, by resampling the texts and the gold set independently.
 
-- :func:`by_line` fits f = a + b y + error to the gold set and reads the line backwards, mean y = (mean f - a) / b (classical calibration: Osborne 1991,
-  International Statistical Review 59:309). It needs only that the judge treats texts of one true score alike in both sets, whatever scores are
-  frequent in them; Lee et al. 2025 (arXiv 2511.21140) show the same for pass rates, corrected as by Rogan and Gladen (1978).
-- :func:`by_offset` subtracts the mean error, mean y = mean f - mean(f - y) (prediction-powered inference for a mean: Angelopoulos et al. 2023, Science
-  382:669). It is the narrower one, but right only if texts are drawn like the gold set, or the error does not depend on the score.
+The line f = a + b y + error is fitted to the gold set and read backwards, mean y = (mean f - a) / b (classical calibration: Osborne 1991, International
+Statistical Review 59:309). It needs only that the judge treats texts of one true score alike in both sets, whatever scores are frequent in them; Lee et
+al. 2025 (arXiv 2511.21140) show the same for pass rates, corrected as by Rogan and Gladen (1978).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.statistics.bootstrap import DRAWS, Estimate, interval
+from stages.statistics.bootstrap import DRAWS, interval
 from stages.statistics.undefined import Undefined
+
+Correct: TypeAlias = Callable[[float, NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+"A judged mean and its bootstrap draws [draws], as of :func:`stages.statistics.bootstrap.crossed_mean`, to the true mean and its draws."
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,21 @@ class Calibration:
     slopes: NDArray[np.float64]
     "[draws]"
 
-    def correct(self, value: float, draws: NDArray[np.float64]) -> Estimate:
-        """The true mean of texts whose judged mean is ``value``, with bootstrap ``draws`` [draws] as of :func:`stages.statistics.bootstrap.crossed_mean`."""
-        corrected = self.gold_mean + (value - self.judge_mean) / self.slope
-        return interval(corrected, self.gold_means + (draws - self.judge_means) / self.slopes)
+    def correct(self, value: float, draws: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The true mean of texts whose judged mean is ``value``, with ``draws`` [draws]."""
+        return self.true(value), self.gold_means + (draws - self.judge_means) / self.slopes
 
-    def correct_difference(self, value: float, draws: NDArray[np.float64]) -> Estimate:
-        """The true difference between two sets of texts whose judged means differ by ``value``: an offset cancels, a slope does not."""
-        return interval(value / self.slope, draws / self.slopes)
+    def correct_difference(self, value: float, draws: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The true difference between two sets of texts whose judged means differ by ``value``, with ``draws`` [draws]: an offset cancels, a slope does not."""
+        return value / self.slope, draws / self.slopes
+
+    def true(self, judged: float) -> float:
+        """The true mean of texts whose judged mean is ``judged``."""
+        return self.gold_mean + (judged - self.judge_mean) / self.slope
+
+    def judged(self, truth: float) -> float:
+        """The judged mean of texts whose true mean is ``truth``."""
+        return self.judge_mean + self.slope * (truth - self.gold_mean)
 
     def figures(self) -> dict[str, dict[str, float]]:
         """As metric files hold it: the judge's slope, and its offset at the gold set's mean."""
@@ -49,19 +58,12 @@ class Calibration:
         return {"slope": interval(self.slope, self.slopes).figures(), "offset": offset.figures()}
 
 
-def by_offset(judged: NDArray[np.float64], gold: NDArray[np.float64], groups: Sequence[object], seed: int) -> Calibration:
-    """The calibration that shifts: ``judged`` and ``gold`` [n], resampled by ``groups`` [n] (a text of its own, or its topic)."""
-    weights = _resampled(groups, seed)
-    one = np.ones(len(weights))
-    return Calibration(float(judged.mean()), float(gold.mean()), 1.0, weights @ judged, weights @ gold, one)
-
-
-def by_line(judged: NDArray[np.float64], gold: NDArray[np.float64], groups: Sequence[object], seed: int) -> Calibration | Undefined:
-    """The calibration that shifts and stretches: ``judged`` and ``gold`` [n], resampled by ``groups`` [n] (a text of its own, or its topic).
+def by_line(judged: NDArray[np.float64], gold: NDArray[np.float64], seed: int) -> Calibration | Undefined:
+    """The calibration that ``judged`` and ``gold`` scores [n] of the same texts give, with its draws over the texts.
 
     Undefined if the judge's scores do not rise with gold in every resample: a mean of theirs then says nothing about the true one.
     """
-    weights = _resampled(groups, seed)
+    weights = _resampled(len(gold), seed)
     judge_means, gold_means = weights @ judged, weights @ gold
     variances = weights @ gold**2 - gold_means**2
     if variances.min() <= 0:
@@ -73,11 +75,7 @@ def by_line(judged: NDArray[np.float64], gold: NDArray[np.float64], groups: Sequ
     return Calibration(float(judged.mean()), float(gold.mean()), slope, judge_means, gold_means, slopes)
 
 
-def _resampled(groups: Sequence[object], seed: int) -> NDArray[np.float64]:
-    """How much each text counts in bootstrap resamples of whole groups, [draws, n]; each row sums to 1."""
-    members = np.unique([str(group) for group in groups], return_inverse=True)[1]
-    n = int(members.max()) + 1
-    random = np.random.default_rng([seed, len(groups)])  # its own stream: the draws that it meets are made with the same seed
-    counts = random.multinomial(n, np.full(n, 1 / n), size=DRAWS)[:, members].astype(np.float64)
-    shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
-    return shares
+def _resampled(n: int, seed: int) -> NDArray[np.float64]:
+    """How much each of ``n`` texts counts in bootstrap resamples, [draws, n]; each row sums to 1."""
+    random = np.random.default_rng([seed, n])  # its own stream: the draws that it meets are made with the same seed
+    return random.multinomial(n, np.full(n, 1 / n), size=DRAWS) / n

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ttest_1samp
 
 ALPHA = 0.05
 
@@ -42,24 +41,8 @@ def from_draws(draws: NDArray[np.float64], margin: float) -> Equivalence:
 
     :raises ValueError: if ``margin`` is not positive.
     """
-    _check(margin)
+    if margin <= 0:
+        raise ValueError(f"the margin of an equivalence test is {margin}; it must be above 0")
     beyond = max(int((draws <= -margin).sum()), int((draws >= margin).sum()))
     low, high = np.quantile(draws, [ALPHA, 1 - ALPHA])
     return Equivalence(margin, (1 + beyond) / (1 + len(draws)), float(low), float(high))
-
-
-def paired(differences: NDArray[np.float64], margin: float) -> Equivalence:
-    """TOST by t tests of paired ``differences`` [n] that are independent of each other.
-
-    :raises ValueError: if ``margin`` is not positive.
-    """
-    _check(margin)
-    above = ttest_1samp(differences, -margin, alternative="greater")
-    below = ttest_1samp(differences, margin, alternative="less")
-    interval = ttest_1samp(differences, 0.0).confidence_interval(1 - 2 * ALPHA)
-    return Equivalence(margin, float(max(above.pvalue, below.pvalue)), float(interval.low), float(interval.high))
-
-
-def _check(margin: float) -> None:
-    if margin <= 0:
-        raise ValueError(f"the margin of an equivalence test is {margin}; it must be above 0")

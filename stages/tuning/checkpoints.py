@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import InputError
+from stages.params import Study
 from stages.results import Figures
 
 BASE = "base"
 PREFERENCE = "preference"
+BALANCED = "balanced"
 
 
 @dataclass(frozen=True)
@@ -16,16 +18,22 @@ class Checkpoint:
     """One model to measure."""
 
     adapter: str
-    "``<leaning>-<dataset>``, or ``base``"
+    "``<leaning>-<dataset>``, ``balanced-<start>``, or ``base``"
     step: int
     "of training; 0 for the base"
     file: Path | None
     "the adapter for llama.cpp; none for the base"
 
 
-def adapter_names(leanings: Sequence[str], datasets: Sequence[str]) -> list[str]:
-    """Every adapter that ``sft`` and ``dpo`` make with these settings."""
-    return [f"{leaning}-{dataset}" for leaning in leanings for dataset in (*datasets, PREFERENCE)]
+def adapter_names(study: Study) -> list[str]:
+    """Every adapter that ``sft``, ``dpo`` and ``undo`` make with these settings."""
+    leaning = [f"{leaning}-{dataset}" for leaning in study.leanings for dataset in (*study.sft.datasets, PREFERENCE)]
+    return leaning + [undone_name(start) for start in study.undo.starts]
+
+
+def undone_name(start: str) -> str:
+    """The adapter that ``undo`` makes of ``start``, an adapter or the base."""
+    return f"{BALANCED}-{start}"
 
 
 def checkpoints(folder: Path, names: Sequence[str]) -> list[Checkpoint]:
@@ -48,9 +56,11 @@ def final(points: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def curve(points: Iterable[Checkpoint]) -> list[tuple[str, int, Checkpoint]]:
-    """(adapter, step, checkpoint) for every point of the adapters' curves, which all begin with the base at step 0."""
+    """(adapter, step, checkpoint) for every point of the adapters' curves, which begin at step 0 with what was tuned: the base, or another adapter's end."""
     base, *others = points
-    return [(name, 0, base) for name in dict.fromkeys(point.adapter for point in others)] + [(point.adapter, point.step, point) for point in others]
+    ends = {undone_name(point.adapter): point for point in final([base, *others])}
+    names = dict.fromkeys(point.adapter for point in others)
+    return [(name, 0, ends.get(name, base)) for name in names] + [(point.adapter, point.step, point) for point in others]
 
 
 def cells(found: Figures, name: str) -> list[object]:

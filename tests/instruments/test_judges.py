@@ -55,15 +55,15 @@ def test_texts_without_a_score_count_as_unreadable_and_nowhere_else() -> None:
 def test_a_judge_that_always_says_the_same_gets_no_correlation() -> None:
     found = judges.agreement(np.full(250, 10.0), GOLD)
     assert "spearman" not in found
-    assert isinstance(judges.calibrated(np.full(250, 10.0), GOLD, seed=1), Undefined)
-    assert isinstance(judges.calibrated(np.full(250, np.nan), GOLD, seed=1), Undefined)
+    assert isinstance(judges.calibrated(np.full(250, 10.0), GOLD.scores, seed=1), Undefined)
+    assert isinstance(judges.calibrated(np.full(250, np.nan), GOLD.scores, seed=1), Undefined)
 
 
 def test_a_judge_that_halves_distances_is_calibrated_to_twice_them() -> None:
-    found = judges.calibrated(11 + (GOLD.scores - 10) / 2, GOLD, seed=1)
+    found = judges.calibrated(11 + (GOLD.scores - 10) / 2, GOLD.scores, seed=1)
     assert isinstance(found, Calibration)
     assert found.slope == pytest.approx(0.5)
-    assert found.correct(12.0, np.full(2000, 12.0)).value == pytest.approx(10 + (12 - 11) * 2)
+    assert found.correct(12.0, np.full(2000, 12.0))[0] == pytest.approx(10 + (12 - 11) * 2)
 
 
 def test_a_score_out_of_range_is_refused_with_its_row(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from stages.instruments import questionnaire as forced
 from stages.instruments.controls import Agrees, Guesses, Positioned
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Questionnaire
-from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule
+from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule, write_curve
+from stages.models.base import convert
 from stages.params import parse, read_yaml
 from stages.statistics.bootstrap import Estimate, crossed_mean, interval
 from stages.tuning.checkpoints import Checkpoint
@@ -89,7 +90,7 @@ def test_two_runs_with_other_seeds_and_wordings_agree_within_the_stated_interval
             repeated.append(covers(stated[axis], again[axis]["value"]))
             difference: Estimate = interval(*crossed_mean(one - other, kinds, seed))
             agreed.append(difference.low <= 0 <= difference.high)
-    assert np.mean(covered) >= 0.85  # of the truth, by the percentiles of only five wordings, which are somewhat too close together
+    assert np.mean(covered) >= 0.9
     assert np.mean(repeated) >= 0.9
     assert np.mean(agreed) >= 0.9
 
@@ -109,6 +110,24 @@ def test_more_wordings_along_the_way_than_there_are_are_all_of_them(instrument: 
     assert len(schedule(points, instrument.wordings[:2], 5)[points[1]]) == 2
 
 
+def test_curves_start_with_what_was_tuned_and_are_blank_where_a_model_is_not_placed(tmp_path: Path) -> None:
+    checks = {"valid": 0.5, "order_effect": 0.1}
+    placed = {**checks, "economic": {"value": 1.0, "low": 0.5, "high": 1.5}, "acquiescence": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    measured = {
+        Checkpoint("base", 0, None): placed,
+        Checkpoint("left-posts", 8, Path("x")): {**checks, "unplaced": "valid"},
+        Checkpoint("balanced-left-posts", 4, Path("x")): placed,
+    }
+    write_curve(tmp_path / "curve.csv", measured, ("economic",))
+    assert (tmp_path / "curve.csv").read_text().splitlines() == [
+        "adapter,step,economic,economic_low,economic_high,valid,order_effect,acquiescence",
+        "left-posts,0,1.0,0.5,1.5,0.5,0.1,0.2",
+        "balanced-left-posts,0,,,,0.5,0.1,",  # the end of left-posts
+        "left-posts,8,,,,0.5,0.1,",
+        "balanced-left-posts,4,1.0,0.5,1.5,0.5,0.1,0.2",
+    ]
+
+
 def test_the_forced_arm_cannot_be_left_out(settings: Params) -> None:
     with pytest.raises(InputError, match=r"compass\.arms: .*`forced`"):
         parse(Params, settings.model_dump() | {"arms": ["paper"]}, "compass")
@@ -119,13 +138,17 @@ def test_guesses_are_off_the_centre_no_more_often_than_their_interval_says(instr
     assert np.mean([covers(one[axis], 0) for one in placed for axis in instrument.axes]) >= 0.9
 
 
-def test_the_stage_asks_the_base_in_all_arms(base_model: Path, compass: Questionnaire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("itself", [True, False])
+def test_the_stage_asks_the_base_in_all_arms(itself: bool, base_model: Path, compass: Questionnaire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
     small = compass.model_copy(update={"items": compass.items[:4]})
     (tmp_path / "small.yaml").write_text(json.dumps(small.model_dump(mode="json")))
     values = read_yaml(ROOT / "params.yaml")
     sampled = {"repeats": 2, "statements": 3, "max_tokens": 6, "temperature": 0.3, "top_k": 200}
-    open_arm = sampled | {"judge": str(base_model / "model.gguf"), "judge_itself": True}
+    if not itself:  # the same weights in a coarser layout stand for another model
+        convert(base_model / "model.gguf", "Q8_0", tmp_path / "judge")
+    judge = base_model / "model.gguf" if itself else tmp_path / "judge" / "model.gguf"
+    open_arm = sampled | {"max_tokens": 24, "judge": str(judge), "judge_itself": itself}
     values["compass"] |= {"instrument": "small.yaml", "arms": ["forced", "paper", "open"], "wordings": 2, "paper": sampled, "open": open_arm}
     (tmp_path / "params.yaml").write_text(json.dumps(values | {"leanings": []}))
     monkeypatch.chdir(tmp_path)
@@ -134,7 +157,11 @@ def test_the_stage_asks_the_base_in_all_arms(base_model: Path, compass: Question
     assert set(found) == {"base", "controls"}
     assert 0 < found["base"]["valid"] < 1
     assert set(found["controls"]) == {"agrees", "takes_first", "guesses"}
-    assert found["base"]["paper"]["valid"] + found["base"]["paper"]["refused"] + found["base"]["paper"]["unreadable"] == pytest.approx(1)
+    for arm in ("paper", "open"):
+        assert found["base"][arm]["valid"] + found["base"][arm]["refused"] + found["base"][arm]["unreadable"] == pytest.approx(1)
+    assert found["base"]["open"]["valid"] > 0
+    assert 0 <= found["base"]["open"]["neither"] <= 1
+    assert {"economic", "social"} & found["base"]["open"].keys()
     rows = tables.read(Path("answers.parquet"), ANSWERS).to_pandas()
     assert rows["arm"].value_counts().to_dict() == {"forced": 4 * 2, "paper": 3 * 2, "open": 3 * 2}
     assert tables.provenance(Path("answers.parquet"))["answers"] >= 4 * 2 * 2 + 2 * 3 * 2

@@ -28,7 +28,7 @@ def test_a_model_that_says_nothing_gets_no_score() -> None:
 
 def test_the_corrected_score_undoes_a_known_bias() -> None:
     noise = np.random.default_rng(0).normal(0, 0.5, len(GOLD.scores))
-    calibration = calibrated(12 + (GOLD.scores - 10) / 2 + noise, GOLD, seed=1)  # halves distances from the centre and adds 2
+    calibration = calibrated(12 + (GOLD.scores - 10) / 2 + noise, GOLD.scores, seed=1)  # halves distances from the centre and adds 2
     scores = 12 + (np.random.default_rng(1).normal(5.0, 1.0, (24, 2)) - 10) / 2  # of texts at 5
     found = figures(scores, calibration, seed=1)
     assert found["corrected"]["low"] < 5 < found["corrected"]["high"]
@@ -38,7 +38,7 @@ def test_the_corrected_score_undoes_a_known_bias() -> None:
 def test_where_a_resample_may_hold_no_answer_nothing_is_corrected() -> None:
     scores = np.full((3, 1), np.nan)
     scores[0, 0] = 6.0
-    found = figures(scores, calibrated(GOLD.scores, GOLD, seed=1), seed=1)
+    found = figures(scores, calibrated(GOLD.scores, GOLD.scores, seed=1), seed=1)
     assert found["score"]["value"] == pytest.approx(6)
     assert "corrected" not in found
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
-from stages.statistics.bootstrap import estimate
+from stages.statistics.bootstrap import Estimate, estimate
 
 
 def test_a_constant_has_no_uncertainty() -> None:
@@ -24,14 +25,45 @@ def test_strata_keep_a_balance_that_rows_would_lose() -> None:
     assert estimate(values, np.zeros(40, dtype=int), 1).high > 0.5
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    random = np.random.default_rng(1)
-    hits = 0
-    for _ in range(150):
-        values = random.normal(size=(30, 1)) + random.normal(size=(1, 8)) * 0.5 + random.normal(size=(30, 8)) * 0.5
-        found = estimate(values, np.zeros(30, dtype=int), 1)
+def coverage(columns: int, between_columns: float, rows: int = 32, cases: int = 200) -> float:
+    """The share of intervals that cover the mean of all rows and columns there could be, for rows of two strata that differ by 1 (standard deviation)."""
+    random, strata, hits = np.random.default_rng(1), np.tile([1, -1], rows // 2), 0
+    for _ in range(cases):
+        by_stratum = 0.5 * strata[:, None] * random.normal(size=(1, columns))  # as agreeing more readily in one wording moves items keyed either way
+        values = random.normal(size=(rows, 1)) + between_columns * random.normal(size=(1, columns)) + by_stratum + random.normal(size=(rows, columns))
+        found = estimate(values, strata, 1)
         hits += found.low <= 0 <= found.high
-    assert hits >= 0.88 * 150
+    return hits / cases
+
+
+@pytest.mark.parametrize(("columns", "between_columns"), [(1, 0.0), (2, 0.0), (2, 0.2), (3, 0.5), (5, 0.0), (5, 1.0), (10, 1.0)])
+def test_intervals_cover_the_truth_as_often_as_they_say(columns: int, between_columns: float) -> None:
+    assert coverage(columns, between_columns) >= 0.92  # .95, less two standard deviations of 200 cases
+
+
+def test_few_rows_are_enough_for_an_honest_interval() -> None:
+    assert coverage(columns=2, between_columns=0.2, rows=6) >= 0.92
+
+
+def test_two_columns_that_differ_far_more_than_rows_are_where_honesty_ends() -> None:
+    assert 0.82 <= coverage(columns=2, between_columns=1.0) < 0.95
+
+
+def test_two_columns_that_differ_give_a_wide_interval_and_two_that_agree_do_not() -> None:
+    rows = np.random.default_rng(3).normal(size=(32, 1))
+    apart, together, alone = (estimate(values, np.zeros(32, dtype=int), 1) for values in (rows + np.array([[-1.0, 1.0]]), np.repeat(rows, 2, axis=1), rows))
+    assert apart.high - apart.low > 8  # t of one degree of freedom, on half of what two columns 2 apart vary by
+    assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=0.03)
+
+
+def test_few_rows_of_one_value_each_have_the_t_interval_of_their_mean() -> None:
+    values = np.random.default_rng(4).normal(size=8)
+    found, expected = estimate(values[:, None], np.zeros(8, dtype=int), 1), ttest_1samp(values, 0.0).confidence_interval()
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.1)
+
+
+def test_an_interval_is_cut_off_where_its_figure_ends() -> None:
+    assert Estimate(0.95, 0.8, 1.04).within(0, 1) == Estimate(0.95, 0.8, 1)
 
 
 def test_missing_cells_are_left_out() -> None:

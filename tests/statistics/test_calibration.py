@@ -3,7 +3,7 @@ import pytest
 from numpy.random import Generator
 
 from stages.statistics import calibration
-from stages.statistics.bootstrap import Estimate, crossed_mean, estimate
+from stages.statistics.bootstrap import Estimate, crossed_mean, estimate, interval
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined
 
@@ -27,23 +27,21 @@ def answers(mean: float, random: Generator) -> np.ndarray:
 
 
 def line(judged: np.ndarray, gold: np.ndarray, seed: int = 1) -> Calibration:
-    found = calibration.by_line(judged, gold, range(len(gold)), seed)
+    found = calibration.by_line(judged, gold, seed)
     assert isinstance(found, Calibration)
     return found
 
 
 def test_an_exact_judge_is_read_back_exactly() -> None:
     gold = np.linspace(0, 20, 50)
-    corrected = line(3 + 0.5 * gold, gold).correct(3 + 0.5 * 14, np.full(2000, 3 + 0.5 * 14))
+    corrected = interval(*line(3 + 0.5 * gold, gold).correct(3 + 0.5 * 14, np.full(2000, 3 + 0.5 * 14)))
     assert (corrected.value, corrected.low, corrected.high) == pytest.approx((14, 14, 14))
 
 
-def test_an_offset_is_the_mean_error_with_that_of_a_mean() -> None:
-    gold = np.linspace(0, 20, 400)
-    errors = np.random.default_rng(0).normal(2, 3, size=400)
-    corrected = calibration.by_offset(gold + errors, gold, range(400), 1).correct(12, np.full(2000, 12.0))
-    assert corrected.value == pytest.approx(12 - errors.mean())
-    assert corrected.high - corrected.low == pytest.approx(2 * 1.96 * errors.std() / 20, rel=0.1)
+def test_reading_back_and_judging_are_inverse() -> None:
+    found = line(*gold_set(np.random.default_rng(0)))
+    assert found.true(found.judged(13.0)) == pytest.approx(13.0)
+    assert found.judged(20.0) - found.judged(10.0) == pytest.approx(10 * found.slope)
 
 
 def coverage(truth: float, correct) -> float:
@@ -57,7 +55,7 @@ def coverage(truth: float, correct) -> float:
 
 def test_the_corrected_interval_covers_the_truth_and_the_judges_own_does_not() -> None:
     def corrected(scores, random, seed):
-        return line(*gold_set(random), seed).correct(*crossed_mean(scores, NO_STRATA, seed))
+        return interval(*line(*gold_set(random), seed).correct(*crossed_mean(scores, NO_STRATA, seed)))
 
     assert coverage(7.0, corrected) >= 0.9
     assert coverage(7.0, lambda scores, random, seed: estimate(scores, NO_STRATA, seed)) < 0.1
@@ -66,24 +64,16 @@ def test_the_corrected_interval_covers_the_truth_and_the_judges_own_does_not() -
 def test_the_interval_would_be_too_narrow_without_the_error_of_the_calibration() -> None:
     def ends(few: int) -> float:
         random = np.random.default_rng(1)
-        found = line(*gold_set(random, few)).correct(10.0, np.full(2000, 10.0))
+        found = interval(*line(*gold_set(random, few)).correct(10.0, np.full(2000, 10.0)))
         return found.high - found.low
 
     assert ends(50) == pytest.approx(2 * ends(200), rel=0.3)
 
 
-def test_an_offset_alone_misleads_about_texts_unlike_the_gold_set() -> None:
-    def shifted(scores, random, seed):
-        return calibration.by_offset(*gold_set(random), range(100), seed).correct(*crossed_mean(scores, NO_STRATA, seed))
-
-    assert coverage(10.0, shifted) >= 0.9  # the mean of the gold set
-    assert coverage(4.0, shifted) < 0.1
-
-
 def test_a_difference_is_stretched_but_not_shifted() -> None:
     calibrated = line(*gold_set(np.random.default_rng(2)))
     draws = np.random.default_rng(3).normal(1, 0.1, size=2000)
-    found = calibrated.correct_difference(1.0, draws)
+    found = interval(*calibrated.correct_difference(1.0, draws))
     assert found.value == pytest.approx(1 / calibrated.slope)
     assert found.low < 2 < found.high  # the slope is one half
 
@@ -93,18 +83,9 @@ def test_differences_are_covered_too() -> None:
     for seed in range(CASES):
         random = np.random.default_rng(seed)
         right, left = (judge(answers(truth, random), random) for truth in (11.5, 8.5))
-        found = line(*gold_set(random), seed).correct_difference(*crossed_mean(right - left, NO_STRATA, seed))
+        found = interval(*line(*gold_set(random), seed).correct_difference(*crossed_mean(right - left, NO_STRATA, seed)))
         hits += found.low <= 3 <= found.high
     assert hits >= 0.9 * CASES
-
-
-def test_texts_of_one_topic_are_resampled_together() -> None:
-    random = np.random.default_rng(4)
-    topics = np.repeat(np.arange(20), 10)
-    gold = random.uniform(0, 20, size=200)
-    judged = gold + random.normal(0, 2, size=20)[topics]  # the judge errs by topic
-    alone, together = (calibration.by_offset(judged, gold, groups, 1).figures()["offset"] for groups in (range(200), topics))
-    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
 def test_figures_tell_slope_and_offset() -> None:
@@ -117,6 +98,6 @@ def test_figures_tell_slope_and_offset() -> None:
 def test_a_judge_that_does_not_follow_gold_cannot_be_corrected() -> None:
     random = np.random.default_rng(5)
     gold = random.uniform(0, 20, size=100)
-    assert calibration.by_line(random.normal(10, 3, size=100), gold, range(100), 1) == Undefined("the judge's scores do not reliably rise with gold scores")
-    assert calibration.by_line(-gold, gold, range(100), 1) == Undefined("the judge's scores do not reliably rise with gold scores")
-    assert calibration.by_line(gold, np.full(100, 10.0), range(100), 1) == Undefined("gold scores do not differ")
+    assert calibration.by_line(random.normal(10, 3, size=100), gold, 1) == Undefined("the judge's scores do not reliably rise with gold scores")
+    assert calibration.by_line(-gold, gold, 1) == Undefined("the judge's scores do not reliably rise with gold scores")
+    assert calibration.by_line(gold, np.full(100, 10.0), 1) == Undefined("gold scores do not differ")
