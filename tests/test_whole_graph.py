@@ -37,8 +37,8 @@ SMALL: dict[str, object] = {
     "opinion.respondents": 6,
     "opinion.trees": 10,
     "topics.issues": ["covid"],
-    "speak.presets.quick.repeats": 1,
-    "speak.presets.quick.max_tokens": 12,
+    "speak.repeats": 1,
+    "speak.max_tokens": 12,
     "speak.base": ["none", "liberal"],
     "speak.adapters": [],
 }
