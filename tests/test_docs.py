@@ -6,13 +6,14 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests import repositories
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -24,14 +25,8 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("docs") / "copy"
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "copy"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    folder = repositories.copy(tmp_path_factory.mktemp("docs") / "copy")
+    repositories.begin(folder)
     return folder
 
 
@@ -60,7 +55,7 @@ def test_every_command_of_a_page_runs(page: Path, copy: Path, tmp_path: Path) ->
     for command in commands(page):
         if command.startswith(("dvc push", "python -m stages.lineage")):
             continue  # need the results of a run: tests/test_whole_graph.py
-        line = (planned(command, copy) if command.startswith("dvc exp run") else command).replace("/tmp/plumbline-storage", str(tmp_path / "storage"))
+        line = (planned(command, copy) if command.startswith("dvc exp run") else command).replace("../plumbline-storage", str(tmp_path / "storage"))
         done = subprocess.run(["sh", "-c", line], cwd=copy, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 

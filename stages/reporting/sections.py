@@ -106,7 +106,7 @@ def steps(found: Found) -> Iterator[Section]:
             continue
         leanings = looks([line["adapter"] for line in lines])
         drawn = [
-            figure(f"{name}, tuned on {dataset}", charts.curves(f"{stem}: {name} over steps, tuned on {dataset}", "training step", name, series))
+            figure(f"{worded(name)}, tuned on {dataset}", charts.curves(f"{stem}: {worded(name)} over steps, tuned on {dataset}", "training step", worded(name), series))
             for name in measure_names(lines)
             if name in CHOSEN.get(stem, (name,))
             for dataset, by_adapter in grouped(lines).items()
@@ -114,7 +114,7 @@ def steps(found: Found) -> Iterator[Section]:
         ]
         if drawn:
             said = ABOUT.get(stem, "Over training steps, from the base model at step 0, with 95 % intervals where there are any.")
-            yield Section(f"{stem.replace('_', ' ').capitalize()} over steps", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _numbers(stem, lines))
+            yield Section(f"{worded(stem).capitalize()} over steps", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _numbers(stem, lines))
 
 
 def _over_steps(by_adapter: Mapping[str, Sequence[Line]], name: str, leanings: Mapping[str, int]) -> list[Series]:
@@ -149,7 +149,7 @@ def _cell(found: Measure | None, everything: Mapping[tuple[str, ...], Measure]) 
 
 def opinion(found: Found) -> Iterator[Section]:
     """How much nearer tuning comes to the answers of a population."""
-    rows = [(" · ".join(name), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]
+    rows = [(worded(" · ".join(name)), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]
     if rows:
         drawn = figure("share of the divergence", charts.whiskers("Reduction of the divergence", "share by which tuning lowers it", rows, bars=True))
         yield Section("Opinion", paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([drawn]))
@@ -179,6 +179,11 @@ def grouped(lines: Sequence[Line]) -> dict[str, dict[str, list[Line]]]:
     for line in sorted(lines, key=lambda line: float(line["step"])):
         groups.setdefault(parts(line["adapter"])[1] or "all", {}).setdefault(line["adapter"], []).append(line)
     return groups
+
+
+def worded(name: str) -> str:
+    """A column's name as people write it."""
+    return name.replace("_", " ")
 
 
 def _legend(lines: Sequence[Line], leanings: Mapping[str, int]) -> str:
