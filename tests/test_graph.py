@@ -3,9 +3,11 @@
 import ast
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 import stages
@@ -128,6 +130,16 @@ def test_params_keep_their_form_when_they_are_rewritten(tmp_path: Path) -> None:
     copy = tmp_path / "params.yaml"
     yaml.dump(yaml.load((ROOT / "params.yaml").read_text()), copy)
     assert copy.read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_trying_a_value_changes_no_other_line_of_params(tmp_path: Path) -> None:
+    copy = tmp_path / "params.yaml"
+    for value, changed in (("0.1", 0), ("0.3", 1)):
+        shutil.copy(ROOT / "params.yaml", copy)
+        apply_overrides(str(copy), [f"dpo.beta={value}"])  # what `dvc exp run -S` does
+        before, after = ((ROOT / "params.yaml").read_text().splitlines(), copy.read_text().splitlines())
+        assert len(before) == len(after), "something stands after a list: see the head of params.yaml"
+        assert sum(one != other for one, other in zip(before, after, strict=True)) == changed
 
 
 @pytest.mark.parametrize("name", ["filter", "instruct", "respond", "contrast"])
