@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from dvc.repo import Repo
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +44,24 @@ def commit(folder: Path) -> None:
     """Commit all that is there."""
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "all", "--allow-empty")
+
+
+def stand_ins(folder: Path) -> Iterator[Path]:
+    """A file for all that the stages write, and for what of it other stages read by its name."""
+    with Repo(str(folder)) as repo:
+        written = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
+        read = [Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps]
+    inside = [path for path in read if not path.exists() and not any(path == out or path in out.parents for out in written)]
+    yield from dict.fromkeys([path if path.suffix else path / "part" for path in written] + inside)
+
+
+def finish(folder: Path) -> None:
+    """Commit the graph as if it had run, with stand-ins for what its stages write: DVC minds hashes, not content."""
+    for file in stand_ins(folder):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"figure": 1}' if file.suffix == ".json" else f"adapter,step\n{file.name},1\n")
+    run(folder, "dvc", "commit", "--force")
+    commit(folder)
 
 
 def stages_run(output: str) -> set[str]:

@@ -2,23 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dvc.repo import Repo
 
 from tests import repositories
 from tests.repositories import run, stages_run
-
-
-def stand_ins(folder: Path) -> Iterator[Path]:
-    """A file for all that the stages write, and for what of it other stages read by its name."""
-    with Repo(str(folder)) as repo:
-        written = [Path(out.fs_path) for stage in repo.index.stages for out in stage.outs]
-        read = [Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps]
-    inside = [path for path in read if not path.exists() and not any(path == out or path in out.parents for out in written)]
-    yield from dict.fromkeys([path if path.suffix else path / "part" for path in written] + inside)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +15,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose graph has run, by the word of its lock file."""
     folder = repositories.copy(tmp_path_factory.mktemp("sharing") / "project", lambda name: name != "dvc.lock")
     repositories.begin(folder)
-    for file in stand_ins(folder):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text('{"figure": 1}' if file.suffix == ".json" else f"adapter,step\n{file.name},1\n")
-    run(folder, "dvc", "commit", "--force")
-    repositories.commit(folder)
+    repositories.finish(folder)
     return folder
 
 
@@ -44,7 +29,7 @@ def test_after_a_pull_nothing_runs(finished: Path, clone: Path) -> None:
     run(clone, "dvc", "pull")
     assert stages_run(run(clone, "dvc", "repro")) == set()
     assert json.loads(run(clone, "dvc", "status", "--json")) == {}
-    for file in stand_ins(finished):
+    for file in repositories.stand_ins(finished):
         assert (clone / file.relative_to(finished)).read_bytes() == file.read_bytes()
 
 
