@@ -1,6 +1,8 @@
 """The graph tells the truth: what dvc.yaml lists is what the stages read, import and write."""
 
 import ast
+import importlib
+import inspect
 import re
 import shlex
 import shutil
@@ -11,7 +13,7 @@ from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 import stages
-from stages import params, prompts
+from stages import command, params, prompts
 from stages.data import collect, filter, instruct
 from stages.instruments import questionnaire
 
@@ -89,6 +91,20 @@ def test_every_output_is_written_by_the_command(name: str) -> None:
     outputs = [*paths(stage.get("outs", [])), *paths(stage.get("metrics", [])), *paths(stage.get("plots", []))]
     assert outputs
     assert not [output for output in outputs if output not in words]
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_says_what_goes_in_and_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = module_of(name)
+    module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    with pytest.raises(SystemExit) as ended:
+        command.run(module.main, ["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.startswith(f"usage: python -m {module.__name__} ")
+    for needed in ("\nin ", "\nout "):
+        assert needed in said
+    assert len(inspect.signature(module.main).parameters) == len(shlex.split(str(definition(name)["cmd"]))) - 3
 
 
 def test_the_list_of_stages_is_the_graph_in_order() -> None:
