@@ -1,21 +1,27 @@
 """Every command of the documentation runs, in a copy of the repository with small data; every link and file that it names is there.
 
-`dvc exp run` is run as what it changes: the parameters are set by name, and DVC reads the graph with them; the graph's own test runs such stages.
+`dvc exp run` is run up to where stages would: DVC sets the parameters, which may change no other line of params.yaml, and plans what they ask for in a graph
+that has run, with stand-ins for its results. The graph's own test runs such stages. With `--queue` it is run as it stands.
 """
 
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from stages.preset import leaves
+from tests import repositories
+
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NEEDS_A_RUN = ("dvc push", "dvc pull", "dvc queue start", "python -m stages.lineage")
+"What needs the results of a run: tests/test_whole_graph.py."
 
 
 def commands(page: Path) -> list[str]:
@@ -24,33 +30,37 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("docs") / "copy"
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "copy"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    folder = repositories.copy(tmp_path_factory.mktemp("docs") / "copy")
+    repositories.begin(folder)
+    repositories.finish(folder)
     return folder
 
 
-def planned(command: str, folder: Path) -> str:
-    """What checks a `dvc exp run`: its parameters exist and are set, then DVC reads the graph with them and finds the stage."""
-    words = shlex.split(command)
-    settings = [words[i + 1].partition("=") for i, word in enumerate(words) if word == "-S"]
-    yaml = YAML()
-    params = yaml.load((folder / "params.yaml").read_text())
-    for name, _, value in settings:
-        *path, last = name.split(".")
-        section = params
-        for key in path:
-            section = section[key]
-        assert last in section, name
-        section[last] = YAML(typ="safe").load(value)
-    yaml.dump(params, folder / "params.yaml")
-    stage = words[-1] if words[-2] != "-S" else ""
-    return f"dvc stage list --name-only | grep -q '^{stage}'"
+def comments(text: str) -> list[str]:
+    """All comments, in order."""
+    return re.findall(r"(?:^| )#.*", text, re.MULTILINE)
+
+
+def plan(command: str, folder: Path) -> None:
+    """What checks a `dvc exp run`."""
+    words, file = shlex.split(command)[3:], folder / "params.yaml"
+    settings = [words[i + 1] for i, word in enumerate(words) if word == "-S"]
+    targets = [word for i, word in enumerate(words) if word != "-S" and words[i - 1] != "-S"]
+    before = file.read_text()
+    for path in re.findall(r"=(data/external/[\w./-]+)", command):  # a user's own
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    apply_overrides(str(file), settings)  # what DVC does with -S
+    after = file.read_text()
+    names = {setting.partition("=")[0].lstrip("+~") for setting in settings}
+    old, new = (dict(leaves(YAML(typ="safe").load(text))) for text in (before, after))
+    changed = {".".join(path) for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    assert {name for name in changed if not any(name == set_ or name.startswith(f"{set_}.") for set_ in names)} == set()
+    assert all(name in {".".join(path) for path in old} for name in names), names
+    assert comments(after) == comments(before)
+    would = repositories.stages_run(repositories.run(folder, "dvc", "repro", "--dry", *targets))
+    file.write_text(before)
+    assert would or not changed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -58,9 +68,12 @@ def test_every_command_of_a_page_runs(page: Path, copy: Path, tmp_path: Path) ->
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")} | {"PATH": path, "PLUMBLINE_STATE": str(tmp_path / "state")}
     for command in commands(page):
-        if command.startswith(("dvc push", "python -m stages.lineage")):
-            continue  # need the results of a run: tests/test_whole_graph.py
-        line = (planned(command, copy) if command.startswith("dvc exp run") else command).replace("/tmp/plumbline-storage", str(tmp_path / "storage"))
+        if command.startswith(NEEDS_A_RUN):
+            continue
+        if command.startswith("dvc exp run") and "--queue" not in command:
+            plan(command, copy)
+            continue
+        line = command.replace("../plumbline-storage", str(tmp_path / "storage"))
         done = subprocess.run(["sh", "-c", line], cwd=copy, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 

@@ -1,15 +1,19 @@
 """The graph tells the truth: what dvc.yaml lists is what the stages read, import and write."""
 
 import ast
+import importlib
+import inspect
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 import stages
-from stages import params, prompts
+from stages import command, params, prompts
 from stages.data import collect, filter, instruct
 from stages.instruments import questionnaire
 
@@ -89,6 +93,20 @@ def test_every_output_is_written_by_the_command(name: str) -> None:
     assert not [output for output in outputs if output not in words]
 
 
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_says_what_goes_in_and_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = module_of(name)
+    module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    with pytest.raises(SystemExit) as ended:
+        command.run(module.main, ["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.startswith(f"usage: python -m {module.__name__} ")
+    for needed in ("\nin ", "\nout "):
+        assert needed in said
+    assert len(inspect.signature(module.main).parameters) == len(shlex.split(str(definition(name)["cmd"]))) - 3
+
+
 def test_the_list_of_stages_is_the_graph_in_order() -> None:
     listed = re.findall(r"^(\w+) +(\w+\.\w+)  ", str(stages.__doc__), re.MULTILINE)
     assert [name for name, _ in listed] == list(GRAPH)
@@ -111,7 +129,7 @@ def test_a_stage_tracks_the_parameters_that_it_reads(name: str) -> None:
     read = {section for section in re.findall(r'params\.load\("(\w+)"', source) if section != "runtime"}
     if "load_study()" in source:
         read |= {"leanings", "sft", "undo"}
-    tracked = {str(key).split(".")[0] for key in definition(name)["params"]}
+    tracked = {str(key).split(".")[0] for key in definition(name).get("params", ())}
     assert tracked == read
 
 
@@ -128,6 +146,16 @@ def test_params_keep_their_form_when_they_are_rewritten(tmp_path: Path) -> None:
     copy = tmp_path / "params.yaml"
     yaml.dump(yaml.load((ROOT / "params.yaml").read_text()), copy)
     assert copy.read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_trying_a_value_changes_no_other_line_of_params(tmp_path: Path) -> None:
+    copy = tmp_path / "params.yaml"
+    for value, changed in (("0.1", 0), ("0.3", 1)):
+        shutil.copy(ROOT / "params.yaml", copy)
+        apply_overrides(str(copy), [f"dpo.beta={value}"])  # what `dvc exp run -S` does
+        before, after = ((ROOT / "params.yaml").read_text().splitlines(), copy.read_text().splitlines())
+        assert len(before) == len(after), "something stands after a list: see the head of params.yaml"
+        assert sum(one != other for one, other in zip(before, after, strict=True)) == changed
 
 
 @pytest.mark.parametrize("name", ["filter", "instruct", "respond", "contrast"])

@@ -1,18 +1,16 @@
 """The whole graph on small settings in a fresh clone: every stage runs, nothing runs twice, and changes re-run what they should."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from functools import reduce
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+from tests import repositories
+from tests.repositories import run, stages_run
+
 SMALL: dict[str, object] = {
     "instruct.limit": 8,
     "respond.max_tokens": 40,
@@ -40,8 +38,8 @@ SMALL: dict[str, object] = {
     "opinion.respondents": 6,
     "opinion.trees": 10,
     "topics.issues": ["covid"],
-    "speak.presets.quick.repeats": 1,
-    "speak.presets.quick.max_tokens": 12,
+    "speak.repeats": 1,
+    "speak.max_tokens": 12,
     "speak.base": ["none", "liberal"],
     "speak.adapters": [],
 }
@@ -49,26 +47,10 @@ SMALL: dict[str, object] = {
 pytestmark = pytest.mark.graph
 
 
-def run(folder: Path, *command: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PLUMBLINE", "DVC_"))}
-    done = subprocess.run(command, cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def stages_run(output: str) -> set[str]:
-    return {name.split("@")[0] for name in re.findall(r"Running stage '(.+?)'", output)}
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph") / "clone"
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, files.split("\0")):
-        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    repositories.copy(folder, lambda name: not name.startswith("metrics/") and name != "dvc.lock")
     yaml = YAML()
     settings = yaml.load((folder / "params.yaml").read_text())
     for key, value in SMALL.items():  # every sample post is scored whole otherwise; a few suffice here
@@ -79,11 +61,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(settings, file)
     shorten_sample(folder)
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "config", "user.name", "t")
-    run(folder, "git", "config", "user.email", "t@example.org")
-    run(folder, "git", "commit", "-qm", "small")
+    repositories.begin(folder)
     run(folder, "dvc", "repro")
     return folder
 
@@ -127,6 +105,14 @@ def test_training_rows_lead_back_to_their_posts(clone: Path) -> None:
 
 def test_nothing_runs_again(clone: Path) -> None:
     assert stages_run(run(clone, "dvc", "repro")) == set()
+
+
+def test_whoever_pulls_has_nothing_to_run(clone: Path, tmp_path: Path) -> None:
+    other = repositories.share(clone, tmp_path)
+    assert json.loads(run(other, "dvc", "metrics", "diff", "HEAD", "--json")) == {}  # before anything is pulled
+    run(other, "dvc", "pull")
+    assert stages_run(run(other, "dvc", "repro")) == set()
+    assert run(other, "git", "status", "--porcelain") == ""
 
 
 def test_another_prompt_reruns_what_reads_it_and_what_follows(clone: Path) -> None:

@@ -8,7 +8,8 @@ out  data/discourse/sided.parquet: the columns of data/posts, and of each post's
      data/discourse/domains.csv: what was shared, most often first, and what it was worth
 
 Texts are cleaned and rows marked as ``collect`` does, with its parameters. A page counts once for an author, however often it is shared. Links of
-posts that are marked as unusable count too: a bare link says what its author reads. Nothing is guessed: an author without evidence stays unknown.
+posts that are marked as unusable count too: a bare link says what its author reads. Those of posts that are taken out do not. Nothing is guessed: an author
+without evidence stays unknown.
 """
 
 import sys
@@ -27,6 +28,7 @@ from stages import command, params, results, tables
 from stages.corpora import discourse, domains, removal
 from stages.corpora.domains import Domains, Kind
 from stages.corpora.record import Record
+from stages.corpora.removal import Removals
 from stages.data import collect
 from stages.files import replacing, short_hash
 from stages.params import Section
@@ -83,10 +85,11 @@ class Evidence:
     "sum of scores and number of scored links by author, as the dump names the author"
     _seen: set[str] = field(default_factory=set)
 
-    def watch(self, records: Iterator[Record]) -> Iterator[Record]:
-        """Pass ``records`` on and take note of their links."""
+    def watch(self, records: Iterator[Record], source: str, removals: Removals) -> Iterator[Record]:
+        """Pass ``records`` of ``source`` on and take note of their links, but not of those in posts that are taken out."""
         for record in records:
-            self.add(record)
+            if not removals.name(record.native_id, short_hash(source, record.native_id)):
+                self.add(record)
             yield record
 
     def add(self, record: Record) -> None:
@@ -140,10 +143,10 @@ def main(source: Path, scores: Path, removed: Path, target: Path, shared: Path) 
     """Collect posts and tell the sides of their authors."""
     settings, cleaning = params.load("discourse", Params), params.load("collect", collect.Params)
     name = f"{settings.source.format}:{source.name}"
-    evidence = Evidence(domains.load(scores, settings.domains))
+    evidence, removals = Evidence(domains.load(scores, settings.domains)), removal.read(removed)
     with TemporaryDirectory() as folder:
         posts = Path(folder) / "posts.parquet"
-        statuses = collect.collect(evidence.watch(discourse.read(settings.source)), name, cleaning, posts, removal.read(removed))
+        statuses = collect.collect(evidence.watch(discourse.read(settings.source), name, removals), name, cleaning, posts, removals)
         groups = write_sided(posts, evidence.sides(settings, name, cleaning.salt), target)
     results.write_plot(shared, ("domain", "kind", "score", "shared"), shared_domains(evidence))
     print(f"discourse: {evidence.posts} posts, {evidence.posts_without_links} of them without a link", file=sys.stderr)

@@ -40,22 +40,14 @@ Steering = Literal["none", "liberal", "conservative"]
 Status = Literal["kept", "empty", "unreadable", "refusal"]
 
 
-class Cell(Section):
-    """How many posts are written and how they are drawn."""
+class Params(Section):
+    """``params.yaml: speak``."""
 
     repeats: int = pydantic.Field(ge=1)
     "posts of each model and steering on each topic and wording"
     max_tokens: int = pydantic.Field(ge=1)
     temperature: float = pydantic.Field(ge=0)
     top_p: float = pydantic.Field(gt=0, le=1)
-
-
-class Params(Section):
-    """``params.yaml: speak``."""
-
-    preset: str
-    "one of ``presets``"
-    presets: dict[str, Cell]
     base: tuple[Steering, ...] = pydantic.Field(min_length=1)
     "steerings of the base model"
     adapters: tuple[Steering, ...]
@@ -63,12 +55,6 @@ class Params(Section):
     silent: tuple[str, ...]
     "leanings whose adapters do not speak"
     seed: int
-
-    @pydantic.model_validator(mode="after")
-    def _preset_is_there(self) -> "Params":
-        if self.preset not in self.presets:
-            raise ValueError(f"preset: there is no '{self.preset}' among {', '.join(self.presets)}")
-        return self
 
 
 class Speech(Task):
@@ -121,11 +107,10 @@ def read(text: str, task: Speech) -> tuple[str, Status]:
 
 def speak(model: LanguageModel, name: str, asked: Sequence[Request], found: Mapping[str, Issue], task: Speech, settings: Params) -> list[dict[str, object]]:
     """The rows of one model, called ``name``."""
-    cell = settings.presets[settings.preset]
-    sampling = Sampling(cell.max_tokens, cell.temperature, cell.top_p, seed=settings.seed)
+    sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
     prompts = [prompt(request, found, task) for request in asked]
     rows: list[dict[str, object]] = []
-    for repeat in range(cell.repeats):
+    for repeat in range(settings.repeats):
         for request, answer in zip(asked, in_order(model.generate(prompts, sampling, repeat), len(prompts)), strict=True):
             text, status = read(answer.text, task)
             row = {"model": name, "steering": request.steering, "issue": request.issue, "topic": request.topic, "wording": request.wording, "repeat": repeat}
@@ -141,7 +126,7 @@ def main(base: Path, adapters: Path, folder: Path, target: Path) -> None:
     speaking = [name for name in adapter_names(study) if settings.adapters and name.split("-")[0] not in settings.silent]
     points = final(checkpoints(adapters, speaking))
     asked = {point: requests(found, settings.base if point.adapter == BASE else settings.adapters, task) for point in points}
-    total = sum(map(len, asked.values())) * settings.presets[settings.preset].repeats
+    total = sum(map(len, asked.values())) * settings.repeats
     with replacing(target) as temporary, measured_model(base / "model.gguf", measuring.context, "speak", total) as (engine, model):
         for point, of_model in asked.items():
             engine.attach(point.file)

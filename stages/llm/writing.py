@@ -18,7 +18,11 @@ Reason = Literal["empty", "unreadable", "endless", "refusal", "copy", "example"]
 """Why an answer was refused: nothing written, not in the asked form, no sentence ended, the model declined, the text repeats what it was given, or an example of
 the prompt."""
 
-REFUSAL = re.compile(r"\b(?:as an ai|i(?:'m| am) (?:sorry|unable|not able)|i (?:can't|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"\b(?:as an ai|i(?:['’]m| am) (?:sorry(?! (?:for|to|about|that|you)\b)|unable|not able)|i (?:can['’]t|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b",
+    re.IGNORECASE,
+)
+"Who is sorry for, about or to hear something feels with somebody."
 SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 
 

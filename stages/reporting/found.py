@@ -1,4 +1,4 @@
-"""What a run left to show: metric files, curves and training logs, whichever there are."""
+"""What a run left to show: metric files and curves, whichever there are."""
 
 import csv
 import json
@@ -21,21 +21,20 @@ class Found:
     "parsed metric files by their names without .json"
     curves: Mapping[str, Sequence[Line]]
     "rows of the CSV files over training steps by their names without .csv"
-    logs: Mapping[str, Sequence[Mapping[str, float]]]
-    "lines of log.jsonl by adapter"
 
 
-def read(metrics: Path, adapters: Path) -> Found:
+def read(metrics: Path) -> Found:
     """Read all that is there.
 
     :raises InputError: if a file is broken.
     """
-    try:
-        figures = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(metrics.glob("*.json"))}
-        logs = {file.parent.name: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in sorted(adapters.glob("*/log.jsonl"))}
-    except ValueError as error:
-        raise InputError(f"{metrics} or {adapters}: a file is not valid JSON ({error}). Run the stage that writes it again: `dvc repro -f`.") from error
-    return Found(figures, {file.stem: over_steps(file) for file in sorted((metrics / "plots").glob("*.csv"))}, logs)
+    figures = {}
+    for file in sorted(metrics.glob("*.json")):
+        try:
+            figures[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file}: is not valid JSON ({error}). Run the stage that writes it again: `dvc repro -f`.") from error
+    return Found(figures, {file.stem: over_steps(file) for file in sorted((metrics / "plots").glob("*.csv"))})
 
 
 def over_steps(file: Path) -> list[Line]:

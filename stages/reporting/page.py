@@ -21,7 +21,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; list-style: none; pa
 .skip { position: absolute; left: -999px; } .skip:focus { position: static; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem; margin: .8rem 0; max-width: 68rem; }
 figure { margin: 0; padding: .7rem; background: var(--panel); border-radius: .5rem; max-width: 34rem; } svg { display: block; width: 100%; height: auto; }
-svg text { font: 11px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: var(--soft); } svg text.row, svg .cell + text { fill: var(--ink); }
+svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: var(--soft); } svg text.row, svg .cell + text { fill: var(--ink); }
 svg text.name { fill: var(--ink); } svg text.row { paint-order: stroke; stroke: var(--panel); stroke-width: 4px; }
 .grid { stroke: var(--rule); } .zero { stroke: var(--soft); stroke-dasharray: 3 3; } .trail { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; }
 .dot { fill: currentColor; stroke: var(--panel); stroke-width: .8; } .band, .bar { fill: currentColor; stroke: none; } .band { opacity: .13; } .bar { opacity: .45; }

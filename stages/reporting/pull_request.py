@@ -101,7 +101,8 @@ def rerun(before: str, after: str) -> list[str]:
 
 def pending(status: Mapping[str, Any], lock: str) -> list[str]:
     """The stages that ``dvc repro`` would run by the word of ``dvc status --json``, and those that depend on them; what is merely not on this machine does not count."""
-    found = {name for name, notes in status.items() if any(_asks(note) for note in notes)}
+    away = [path for notes in status.values() for note in notes if isinstance(note, Mapping) for path, state in note.get("changed outs", {}).items() if state == "deleted"]
+    found = {name for name, notes in status.items() if any(_asks(note, away) for note in notes)}
     stages = locked(lock)
     while True:
         outs = {entry["path"] for name in found for entry in stages.get(name, {}).get("outs", ())}
@@ -111,11 +112,12 @@ def pending(status: Mapping[str, Any], lock: str) -> list[str]:
         found |= more
 
 
-def _asks(note: object) -> bool:
+def _asks(note: object, away: list[str]) -> bool:
+    """Whether a stage must run; a folder of results that are ``away`` looks modified, since git keeps its .gitignore."""
     if not isinstance(note, Mapping):
         return note == "changed command"
     changed = note.get("changed deps", {})
-    return any(state != "deleted" for state in changed.values())
+    return any(state != "deleted" and not any(_overlap(path, out) for out in away) for path, state in changed.items())
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -10,8 +10,12 @@ from stages.reporting.page import Section, figure, legend, panels, paragraph, ta
 
 LOOKS = {"left": 0, "right": 1, "control": 2}
 INSTRUMENTS = {"compass_economic": "compass, economic (−10 to 10)", "compass_social": "compass, social (−10 to 10)", "judge": "judge (0 to 20)"}
-DRAWN = ("summary", "affect", "opinion")
-"Metric files of which parts are drawn."
+CHOSEN = {"training": ("loss", "held_out_loss", "held_out_accuracy")}
+"Measures that are drawn of a table with more; the others are among its numbers."
+ABOUT = {
+    "training": "What each adapter was trained towards, on the samples of each step and on those kept from training. Losses of different datasets are different"
+    " quantities: compare within a panel only."
+}
 
 
 def parts(adapter: str) -> tuple[str, str]:
@@ -46,7 +50,8 @@ def done(found: Found) -> Iterator[Section]:
         for leaning, figures in found.metrics.get("filter", {}).items()
         if isinstance(figures, Mapping) and "posts" in figures
     ]
-    trained = [[name, f"{lines[-1]['step']:g}", f"{lines[-1].get('tokens_seen', 0):,.0f}", f"{lines[-1]['loss']:.3f}"] for name, lines in found.logs.items() if lines]
+    training = found.metrics.get("training", {}).items()
+    trained = [[name, *(format(figures.get(key, ""), form) for key, form in (("steps", ""), ("tokens_seen", ","), ("loss", ".3f")))] for name, figures in training]
     asked = [[name, f"{found['answers']:,}"] for name, found in _totals(found.metrics.get("llm", {}))]
     tables = [
         table("Posts by leaning", ("leaning", "collected", "scored by the language model", "kept"), posts, opened=True) if posts else "",
@@ -101,14 +106,15 @@ def steps(found: Found) -> Iterator[Section]:
             continue
         leanings = looks([line["adapter"] for line in lines])
         drawn = [
-            figure(f"{name}, tuned on {dataset}", charts.curves(f"{stem}: {name} over steps, tuned on {dataset}", "training step", name, series))
+            figure(f"{worded(name)}, tuned on {dataset}", charts.curves(f"{stem}: {worded(name)} over steps, tuned on {dataset}", "training step", worded(name), series))
             for name in measure_names(lines)
+            if name in CHOSEN.get(stem, (name,))
             for dataset, by_adapter in grouped(lines).items()
             if (series := _over_steps(by_adapter, name, leanings))
         ]
         if drawn:
-            said = "Over training steps, from the base model at step 0, with 95 % intervals where there are any."
-            yield Section(f"{stem.replace('_', ' ').capitalize()} over steps", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _numbers(stem, lines))
+            said = ABOUT.get(stem, "Over training steps, from the base model at step 0, with 95 % intervals where there are any.")
+            yield Section(f"{worded(stem).capitalize()} over steps", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _numbers(stem, lines))
 
 
 def _over_steps(by_adapter: Mapping[str, Sequence[Line]], name: str, leanings: Mapping[str, int]) -> list[Series]:
@@ -117,24 +123,6 @@ def _over_steps(by_adapter: Mapping[str, Sequence[Line]], name: str, leanings: M
         drawn = tuple((Measure(float(point["step"])), value) for point in points if (value := measured(point, name)))
         found += [Series(adapter, leanings[parts(adapter)[0]], drawn)] if drawn else []
     return found
-
-
-def losses(found: Found) -> Iterator[Section]:
-    """How training went."""
-    leanings = looks(list(found.logs))
-    groups: dict[tuple[str, str], list[Series]] = {}
-    for adapter, lines in found.logs.items():
-        leaning, dataset = parts(adapter)
-        for name, title in (("loss", "training loss"), ("held_out_loss", "loss on posts kept from training")):
-            points = tuple((Measure(line["step"]), Measure(line[name])) for line in lines if name in line)
-            if points:
-                groups.setdefault((dataset, title), []).append(Series(adapter, leanings[leaning], points))
-    if groups:
-        drawn = [figure(f"{title}, {dataset}", charts.curves(f"{title}, {dataset}", "training step", "loss", series)) for (dataset, title), series in groups.items()]
-        said = "Losses of different datasets are different quantities: compare within a panel only."
-        yield Section(
-            "Training", paragraph(said) + legend((name, look) for name, look in leanings.items() if any(parts(adapter)[0] == name for adapter in found.logs)) + panels(drawn)
-        )
 
 
 def affect(found: Found) -> Iterator[Section]:
@@ -161,7 +149,7 @@ def _cell(found: Measure | None, everything: Mapping[tuple[str, ...], Measure]) 
 
 def opinion(found: Found) -> Iterator[Section]:
     """How much nearer tuning comes to the answers of a population."""
-    rows = [(" · ".join(name), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]
+    rows = [(worded(" · ".join(name)), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]
     if rows:
         drawn = figure("share of the divergence", charts.whiskers("Reduction of the divergence", "share by which tuning lowers it", rows, bars=True))
         yield Section("Opinion", paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([drawn]))
@@ -193,6 +181,11 @@ def grouped(lines: Sequence[Line]) -> dict[str, dict[str, list[Line]]]:
     return groups
 
 
+def worded(name: str) -> str:
+    """A column's name as people write it."""
+    return name.replace("_", " ")
+
+
 def _legend(lines: Sequence[Line], leanings: Mapping[str, int]) -> str:
     return legend((name, leanings[name]) for name in dict.fromkeys(parts(line["adapter"])[0] for line in lines))
 
@@ -202,5 +195,5 @@ def _numbers(stem: str, lines: Sequence[Line]) -> str:
     return table(f"The numbers of {stem}", ("adapter", "step", *names), [[line["adapter"], line["step"], *(str(measured(line, name) or "") for name in names)] for line in lines])
 
 
-SECTIONS = (done, separation, compass, steps, losses, affect, opinion, filtering, everything)
+SECTIONS = (done, separation, compass, steps, affect, opinion, filtering, everything)
 "In the order of the page."

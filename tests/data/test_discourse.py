@@ -13,6 +13,7 @@ from stages.corpora.domains import Domains
 from stages.corpora.record import Record
 from stages.data.discourse import NOTHING_KNOWN, Evidence, Params, Side, main, side_of
 from stages.errors import InputError
+from stages.files import short_hash
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data/sample/discourse"
@@ -35,12 +36,12 @@ def evidence(*posts: tuple[str | None, Sequence[str]]) -> Evidence:
     return found
 
 
-def told(folder: Path, monkeypatch: pytest.MonkeyPatch, posts: Sequence[dict[str, Any]], listed: str, **changes: object) -> list[dict[str, Any]]:
+def told(folder: Path, monkeypatch: pytest.MonkeyPatch, posts: Sequence[dict[str, Any]], listed: str, removed: str = "", **changes: object) -> list[dict[str, Any]]:
     monkeypatch.chdir(folder)
     YAML().dump({"collect": CLEANING, "discourse": values(**changes)}, Path("params.yaml"))
     Path("posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
     Path("domains.csv").write_text(listed)
-    Path("removed.txt").touch()
+    Path("removed.txt").write_text(removed)
     main(Path("posts.jsonl"), Path("domains.csv"), Path("removed.txt"), Path("sided.parquet"), Path("shared.csv"))
     return list(tables.read(Path("sided.parquet"), tables.SIDED).to_pylist())
 
@@ -106,6 +107,20 @@ def test_posts_are_written_with_the_side_of_their_author(tmp_path: Path, monkeyp
     assert "ann" not in {row["author"] for row in rows}
     shared = list(csv.DictReader(Path("shared.csv").read_text().splitlines()))
     assert [(row["domain"], row["kind"], row["score"], row["shared"]) for row in shared] == [("cnn.com", "scored", "-0.66", "3"), ("foxnews.com", "scored", "0.66", "1")]
+
+
+@pytest.mark.parametrize("removed", ["3", short_hash("table:posts.jsonl", "3")], ids=["id of the dump", "our id"])
+def test_links_of_a_removed_post_say_nothing_of_its_author(removed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [
+        {"id": "1", "author": "ann", "text": WORDS, "urls": ["https://cnn.com/a"]},
+        {"id": "2", "author": "ann", "text": "Not a soul on our street believes the mayor any longer, me included.", "urls": ["https://cnn.com/b"]},
+        {"id": "3", "author": "ann", "text": "The county fair was the best one in years, and everybody came.", "urls": [f"https://foxnews.com/{page}" for page in "abcd"]},
+    ]
+    listed = "domain,score\ncnn.com,-0.66\nfoxnews.com,0.66\n"
+    assert [row["group"] for row in told(tmp_path, monkeypatch, posts, listed)] == ["conservative"] * 3
+    rows = told(tmp_path, monkeypatch, posts, listed, removed)
+    assert [(row["status"], row["group"], row["links"]) for row in rows] == [("kept", "liberal", 2), ("kept", "liberal", 2), ("removed", "unknown", 0)]
+    assert "foxnews" not in Path("shared.csv").read_text()
 
 
 def test_a_corpus_without_any_link_leaves_all_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

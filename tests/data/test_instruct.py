@@ -155,13 +155,15 @@ def test_a_refused_answer_keeps_what_the_model_wrote() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["As an AI I cannot vote.", "I'm unable to say.", "I cannot help with that.", "I can't provide this.", "A language model has no view."],
+    ["As an AI I cannot vote.", "I'm unable to say.", "I cannot help with that.", "I can’t provide this.", "I’m sorry, but no.", "A language model has no view."],
 )
 def test_refusals_are_told(text: str) -> None:
     assert check(stopped(text), FREE, {}).reason == "refusal"
 
 
-@pytest.mark.parametrize("text", ["I can't stand the new tax.", "We cannot help everyone who moves here.", "I am not sorry."])
+@pytest.mark.parametrize(
+    "text", ["I can't stand the new tax.", "We cannot help everyone who moves here.", "I am not sorry.", "I'm sorry for your loss.", "I am sorry to hear that."]
+)
 def test_opinions_are_no_refusals(text: str) -> None:
     assert check(stopped(text), FREE, {}).reason is None
 

@@ -6,7 +6,6 @@ import pytest
 from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data.speak import PROMPT, Params, Request, Speech, prompt, read, requests, speak
-from stages.errors import InputError
 from stages.params import load, parse, read_yaml
 
 POST = "My neighbors wear their masks and so do I."
@@ -24,8 +23,7 @@ TASK = Speech(
 
 
 def settings(**changes: object) -> Params:
-    cell = {"repeats": 2, "max_tokens": 8, "temperature": 1.0, "top_p": 1.0}
-    values = {"preset": "quick", "presets": {"quick": cell}, "base": ["none"], "adapters": [], "silent": [], "seed": 1}
+    values = {"repeats": 2, "max_tokens": 8, "temperature": 1.0, "top_p": 1.0, "base": ["none"], "adapters": [], "silent": [], "seed": 1}
     return parse(Params, values | changes, "params.yaml: speak")
 
 
@@ -87,8 +85,3 @@ def test_the_projects_topics_can_all_be_asked_about(task: Speech, in_root: None)
 def test_a_wording_with_other_placeholders_is_refused(wording: str) -> None:
     with pytest.raises(ValueError, match=r"must hold \$topic and \$issue and no other"):
         Speech(system="", user="$request", wordings=(wording,))
-
-
-def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(InputError, match="there is no 'huge' among quick"):
-        settings(preset="huge")

@@ -81,9 +81,16 @@ def test_refusals_are_told_from_opinions() -> None:
     import re
 
     pattern = re.compile(capability.load(FILE).refusal)
-    for text in ("As an AI language model, I do not vote.", "I'm sorry, but no.", "I cannot answer that.", "I don't have personal opinions on it."):
+    for text in ("As an AI language model, I do not vote.", "I'm sorry, but no.", "I’m sorry.", "I cannot answer that.", "I don't have personal opinions on it."):
         assert pattern.search(text), text
-    for text in ("I cannot accept higher taxes.", "I do not have a car.", "The senator is sorry.", "People who cannot pay should get help."):
+    for text in (
+        "I cannot accept higher taxes.",
+        "I do not have a car.",
+        "The senator is sorry.",
+        "I'm sorry for your loss.",
+        "I am sorry to hear it.",
+        "People who cannot pay should get help.",
+    ):
         assert not pattern.search(text), text
 
 

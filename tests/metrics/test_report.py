@@ -14,7 +14,7 @@ from stages.reporting.found import Found, Line, measure_names, measured
 from stages.reporting.measures import Measure
 
 ROOT = Path(__file__).parents[2]
-EMPTY = Found({}, {}, {})
+EMPTY = Found({}, {})
 
 
 def interval(value: float) -> dict[str, float]:
@@ -24,15 +24,15 @@ def interval(value: float) -> dict[str, float]:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    metrics, adapter = Path("metrics"), Path("models/adapters/left-posts")
+    metrics = Path("metrics")
     (metrics / "plots").mkdir(parents=True)
-    adapter.mkdir(parents=True)
     confusion = {f"gold_{i}": {f"score_{j}": i + j for j in range(4)} for i in range(4)}
     files = {
         "summary": {"separation": {"posts": {"judge": interval(3.0), "compass_social": interval(0.5)}}},
         "filter": {"left": {"posts": 90, "scored": 80, "kept": 40, "confusion": confusion}},
         "affect": {"base": {"none": {"emotion": {"liberal": interval(0.7), "conservative": interval(0.6)}}}, "floor": 0.4},
         "opinion": {"reduction": {"kl": interval(0.3)}},
+        "training": {"left-posts": {"steps": 2, "tokens_seen": 2000, "loss": 1.54321}},
         "novelty": {"left-posts": {"wonder": 0.123456}},
     }
     for name, figures in files.items():
@@ -42,16 +42,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (metrics / "plots/capability.csv").write_text("adapter,step,truth,low,high\nleft-posts,0,0.5,0.4,0.6\nleft-posts,8,0.4,,\n")
     (metrics / "plots/domains.csv").write_text("domain,n\nexample.org,4\n")
-    log = [{"step": 1, "tokens_seen": 10, "loss": 2.0}, {"step": 2, "tokens_seen": 20, "loss": 1.5, "held_out_loss": 1.8}]
-    (adapter / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    Path("models/adapters/old-posts").mkdir()
-    Path("models/adapters/old-posts/log.jsonl").write_text('{"step": 1, "loss": 9}\n')
-    YAML().dump({"leanings": ["left"], "sft": {"datasets": ["posts"]}}, Path("params.yaml"))
+    (metrics / "plots/training.csv").write_text("adapter,step,loss,learning_rate,held_out_loss\nleft-posts,1,2.0,0.1,\nleft-posts,2,1.5,0.2,1.8\n")
     return tmp_path
 
 
 def made() -> str:
-    report.main(Path("metrics"), Path("models/adapters"), Path("metrics/plots/report"), Path("metrics/report"))
+    report.main(Path("metrics"), Path("metrics/plots/confusion.csv"), Path("metrics/report"))
     return Path("metrics/report/index.html").read_text()
 
 
@@ -59,13 +55,8 @@ def headings(page: str) -> list[str]:
     return re.findall(r"<h2 id=[^>]+>(.+?)</h2>", page)
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    with Path(f"metrics/plots/report/{name}.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_each_part_is_there_if_its_data_are(run: Path) -> None:
-    expected = ["What was done", "Right against left", "Compass", "Capability over steps", "Training", "Affect", "Opinion", "Filter against gold", "All figures"]
+    expected = ["What was done", "Right against left", "Compass", "Capability over steps", "Training over steps", "Affect", "Opinion", "Filter against gold", "All figures"]
     assert headings(made()) == expected
     Path("metrics/affect.json").unlink()
     Path("metrics/plots/compass.csv").unlink()
@@ -88,8 +79,11 @@ def test_the_headline_counts_intervals_without_zero(run: Path) -> None:
     assert "Right and left differ beyond chance in 1 of 2 comparisons." in made()  # 3 ± 1 leaves zero out, 0.5 ± 1 does not
 
 
-def test_adapters_that_are_not_listed_are_left_alone(run: Path) -> None:
-    assert "old-posts" not in made()
+def test_training_is_told_once_and_drawn_by_what_matters(run: Path) -> None:
+    page = made()
+    assert "<td>left-posts</td><td>2</td><td>2,000</td><td>1.543</td>" in page
+    assert re.findall(r"<h3>([\w ]*loss|learning rate), tuned on posts</h3>", page) == ["loss", "held out loss"]
+    assert '<th scope="col">learning_rate</th>' in page
 
 
 def test_the_page_can_load_nothing_and_runs_no_script(run: Path) -> None:
@@ -125,18 +119,19 @@ def test_the_page_is_well_formed_and_every_link_leads_somewhere(run: Path) -> No
 
 
 def test_names_from_files_cannot_become_markup() -> None:
-    page = report.render(Found({"x": {"<b>": {"value": 1, "low": 0, "high": 2}}}, {}, {}))
+    page = report.render(Found({"x": {"<b>": {"value": 1, "low": 0, "high": 2}}}, {}))
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
 
 
-def test_tables_for_dvc_plots_hold_losses_and_confusion(run: Path) -> None:
+def test_the_table_for_dvc_plots_holds_the_confusion(run: Path) -> None:
     made()
-    assert [(row["step"], row["loss"], row["held_out_loss"]) for row in rows("loss")] == [("1", "2.0", ""), ("2", "1.5", "1.8")]
-    cell = next(row for row in rows("confusion") if (row["gold"], row["score"]) == ("1", "2"))
+    cells = list(csv.DictReader(Path("metrics/plots/confusion.csv").read_text().splitlines()))
+    cell = next(row for row in cells if (row["gold"], row["score"]) == ("1", "2"))
     assert (cell["panel"], cell["posts"], float(cell["value"])) == ("left", "3", 0.3)  # of 1 + 2 + 3 + 4
-    assert rows("affect")[0] == {"panel": "emotion", "model": "base none", "group": "liberal", "value": "0.7", "low": "-0.3", "high": "1.7"}
-    assert rows("opinion")[0]["measure"] == "kl"
+    Path("metrics/filter.json").unlink()
+    made()
+    assert Path("metrics/plots/confusion.csv").read_text() == "panel,gold,score,posts,value\n"
 
 
 def test_measures_of_a_curve_are_its_columns_that_end_no_interval() -> None:
@@ -151,8 +146,8 @@ def test_measures_of_a_curve_are_its_columns_that_end_no_interval() -> None:
 
 def test_a_broken_file_is_refused(run: Path) -> None:
     Path("metrics/judge.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
-        finding.read(Path("metrics"), Path("models/adapters"))
+    with pytest.raises(InputError, match=r"judge\.json: is not valid JSON"):
+        finding.read(Path("metrics"))
 
 
 def test_every_metric_of_the_graph_brings_a_new_report() -> None:

@@ -118,6 +118,10 @@ def test_what_is_merely_not_on_this_machine_need_not_run(branch: Path) -> None:
     lock = Path("dvc.lock").read_text()
     away = {"contrast@left": [{"changed outs": {"data/preferences/left.parquet": "deleted"}}], "compass": [{"changed deps": {"models/adapters": "deleted"}}]}
     assert pull_request.pending(away, lock) == []
+    emptied = {"filter@left": [{"changed outs": {"data/scored/left.parquet": "deleted"}}], "agreement": [{"changed deps": {"data/scored": "modified"}}]}
+    assert pull_request.pending(emptied, lock) == []  # git keeps the folder for its .gitignore
+    emptied["agreement"][0]["changed deps"]["stages/metrics/agreement.py"] = "modified"
+    assert pull_request.pending(emptied, lock) == ["agreement"]
 
 
 @pytest.mark.parametrize(
