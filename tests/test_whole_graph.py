@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 
@@ -50,36 +51,41 @@ pytestmark = pytest.mark.graph
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph") / "clone"
+    copy_small(folder, SMALL, 60)
+    run(folder, "dvc", "repro")
+    return folder
+
+
+def copy_small(folder: Path, changes: Mapping[str, object], rows: int) -> None:
+    """Make a clone with other settings and the first rows of the sample."""
     repositories.copy(folder, lambda name: not name.startswith("metrics/") and name != "dvc.lock")
     yaml = YAML()
     settings = yaml.load((folder / "params.yaml").read_text())
-    for key, value in SMALL.items():  # every sample post is scored whole otherwise; a few suffice here
+    for key, value in changes.items():  # every sample post is scored whole otherwise; a few suffice here
         *sections, name = key.split(".")
         section = reduce(lambda found, part: found[part], sections, settings)
         assert name in section, key
         section[name] = value
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(settings, file)
-    shorten_sample(folder)
+    shorten_sample(folder, rows)
     repositories.begin(folder)
-    run(folder, "dvc", "repro")
-    return folder
 
 
-def shorten_sample(folder: Path) -> None:
+def shorten_sample(folder: Path, rows: int) -> None:
     """Keep the formats and a part of the rows."""
     import bz2
 
     truths = folder / "data/sample/truthsocial/truths.tsv"
     lines = truths.read_text().splitlines(keepends=True)
     starts = [i for i, line in enumerate(lines) if re.match(r"\d+\t\S+( \S+)?\t", line)]
-    truths.write_text("".join(lines[: starts[60]]))
+    truths.write_text("".join(lines[: starts[rows]]))
     months = sorted((folder / "data/sample/politosphere").glob("comments_*.bz2"))
-    months[0].write_bytes(bz2.compress(b"".join(bz2.decompress(months[0].read_bytes()).splitlines(keepends=True)[:60])))
+    months[0].write_bytes(bz2.compress(b"".join(bz2.decompress(months[0].read_bytes()).splitlines(keepends=True)[:rows])))
     months[1].unlink()
     for name in ("control/posts.jsonl", "lean/gold.jsonl"):
         file = folder / "data/sample" / name
-        file.write_text("".join(file.read_text().splitlines(keepends=True)[:60]))
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:rows]))
 
 
 def test_every_model_is_measured(clone: Path) -> None:

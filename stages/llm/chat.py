@@ -37,7 +37,12 @@ class _Token(_Model):
 
 
 class _Position(_Model):
+    token: str = ""
     top_logprobs: list[_Token] = []
+
+    @property
+    def likeliest(self) -> list[tuple[str, float]]:
+        return [(one.token, math.exp(min(one.logprob, 0.0))) for one in self.top_logprobs if one.logprob is not None and not math.isnan(one.logprob)]
 
 
 class _LogProbabilities(_Model):
@@ -70,14 +75,16 @@ class Reply(_Model):
         """All answers."""
         return [answer.text for answer in self.choices]
 
-    def first_tokens(self, n: int) -> list[tuple[str, float]]:
-        """The ``n`` likeliest first tokens with their probabilities; empty if the server gives none."""
-        logprobs = self.choices[0].logprobs
-        positions = logprobs.content if logprobs else None
-        found = [
-            (one.token, math.exp(min(one.logprob, 0.0))) for one in (positions[0].top_logprobs if positions else []) if one.logprob is not None and not math.isnan(one.logprob)
-        ]
-        return nlargest(n, found, key=lambda one: one[1])  # llama-cpp-python adds the token it drew
+    def listed(self, n: int) -> dict[str, list[tuple[str, float]]]:
+        """The ``n`` likeliest tokens, with their probabilities, after each beginning of each answer, blanks before it aside; empty if the server gives none."""
+        found: dict[str, list[tuple[str, float]]] = {}
+        for answer in self.choices:
+            beginning = ""
+            for position in (answer.logprobs and answer.logprobs.content) or []:
+                if position.likeliest:
+                    found.setdefault(beginning, _whole(nlargest(n, position.likeliest, key=lambda one: one[1]), n))  # llama-cpp-python adds the token it drew
+                beginning = (beginning + position.token).lstrip()
+        return found
 
     def prompt_tokens(self, body: Body) -> int:
         """As reported, or else estimated."""
@@ -95,6 +102,15 @@ class Reply(_Model):
         return Completion(answer.text, finish, self.prompt_tokens(body), written, cut)
 
 
+def _whole(listed: list[tuple[str, float]], n: int) -> list[tuple[str, float]]:
+    """Give what is missing to the token without text.
+
+    llama-cpp-python lists tokens by their text, and so only the least likely of those that have none, such as the two that end a chat and a document.
+    """
+    left = 1 - sum(probability for token, probability in listed if token)
+    return [(token, probability if token else max(probability, left)) for token, probability in listed] if len(listed) < n else listed
+
+
 def writing(endpoint: Endpoint, sampling: Sampling, repeat: int, prompt: Prompt) -> Body:
     """Ask for an answer. The seed depends on that of ``sampling``, on the repeat and on the prompt."""
     body = _body(endpoint, prompt, sampling.max_tokens, sampling.temperature, (sampling.seed, repeat)) | {"top_p": sampling.top_p}
@@ -105,18 +121,35 @@ def writing(endpoint: Endpoint, sampling: Sampling, repeat: int, prompt: Prompt)
     return body
 
 
-def listing(endpoint: Endpoint, prompt: Prompt) -> Body:
-    """Ask for the likeliest first tokens of an answer. Some servers divide by the temperature before they report, hence 1."""
-    return _body(endpoint, prompt, 1, 1.0, ()) | {"top_p": 1.0, "logprobs": True, "top_logprobs": endpoint.top_logprobs}
+def listing(endpoint: Endpoint, beginning: str, prompt: Prompt) -> Body:
+    """Ask for the likeliest tokens of an answer: the first ones, or those after a ``beginning``.
+
+    The beginning is demanded by a grammar, which servers built on llama.cpp know and others pass over. Some servers divide by the temperature before they report, hence 1.
+    """
+    if not beginning:
+        return _listed(endpoint, _body(endpoint, prompt, 1, 1.0, ()))
+    body = _body(endpoint, prompt, _most_tokens_of(beginning) + 1, 1.0, ("after", beginning))
+    return _listed(endpoint, body) | {"grammar": f"root ::= [ \\n]? {json.dumps(beginning, ensure_ascii=False)} [^\\x00]+"}
 
 
-def voting(endpoint: Endpoint, options: Sequence[str], cast: int, prompt: Prompt) -> Body:
-    """Ask for votes after ``cast`` ones: all that are missing at OpenAI, which counts the prompt once, and one at a time elsewhere."""
-    length = max(len(option.encode()) for option in options) // 2 + 4
-    body = _body(endpoint, prompt, length, 1.0, ("vote", cast)) | {"top_p": 1.0}
+def voting(endpoint: Endpoint, options: Sequence[str], cast: int, prompt: Prompt, *, listed: bool) -> Body:
+    """Ask for votes after ``cast`` ones: all that are missing at OpenAI, which counts the prompt once, and one at a time elsewhere.
+
+    With ``listed``, also for the likeliest tokens at each place of them.
+    """
+    body = _body(endpoint, prompt, max(map(_most_tokens_of, options)) + 3, 1.0, ("vote", cast)) | {"top_p": 1.0}
     if endpoint.speaks_openai:
         body["n"] = endpoint.votes - cast
-    return body
+    return _listed(endpoint, body) if listed else body
+
+
+def _listed(endpoint: Endpoint, body: Body) -> Body:
+    return body | {"top_p": 1.0, "logprobs": True, "top_logprobs": endpoint.top_logprobs}
+
+
+def _most_tokens_of(text: str) -> int:
+    """Upper estimate of the tokens in a short text, to bound an answer's length."""
+    return len(text.encode()) // 2 + 1
 
 
 def most_tokens(body: Body) -> int:

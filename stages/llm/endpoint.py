@@ -11,7 +11,7 @@ from stages.errors import InputError
 from stages.files import short_hash
 from stages.params import Section
 
-VERSION = "chat completions 1"
+VERSION = "chat completions 2"
 "Part of every fingerprint: to be changed with whatever changes answers in ``server``, ``chat`` and ``naming``."
 
 
@@ -28,7 +28,7 @@ class Endpoint(Section):
     top_logprobs: int = pydantic.Field(default=20, ge=0, le=20)
     "tokens whose log-probabilities are asked for to choose among options; 0: the server gives none, options are put to the vote at once"
     votes: int = pydantic.Field(default=10, ge=1, le=128)
-    "answers that are drawn to choose among options where log-probabilities cannot tell; higher: finer shares, more tokens"
+    "answers that are drawn, at most, to choose among options where log-probabilities cannot tell; higher: finer shares, more tokens"
 
     @pydantic.field_validator("base_url")
     @classmethod

@@ -34,6 +34,8 @@ class _Asked:
 
     reply: Reply
     body: Body
+    prompt: Prompt
+    "as it was sent"
     cut: int = 0
     "characters that had to be left out of the prompt"
 
@@ -97,9 +99,13 @@ class Server:
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`; a server tells less than a model in process.
 
-        It is asked for one token at temperature 1, with the log-probabilities of the ``top_logprobs`` likeliest ones, which
-        :func:`stages.llm.naming.by_first_token` reads. Where the server gives none, or two options begin with the same token, ``votes`` answers are
-        drawn at temperature 1 and counted by :func:`stages.llm.naming.by_votes`; ``Choice.mass`` is then the share of votes that name an option.
+        It is asked for one token at temperature 1, with the log-probabilities of the ``top_logprobs`` likeliest ones. Where several options begin with a token that is
+        likely enough to matter, it is asked again for answers that begin so: the grammar in the request sees to that at servers built on llama.cpp.
+        :func:`stages.llm.naming.by_tokens` says what is made of the probabilities, and what of it is approximate.
+
+        Other servers choose the beginnings of their answers themselves: up to ``votes`` answers are drawn there, until the probabilities along them tell the options apart.
+        Where they do not, or the server gives none, the answers themselves are counted as votes (:func:`stages.llm.naming.by_votes`); ``Choice.mass`` is then the share of
+        them that name an option.
         A prompt that the content filter refuses gets equal probabilities and the mass 0.
 
         :raises InputError: see :meth:`generate`.
@@ -107,7 +113,7 @@ class Server:
         """
         if not all(options) or len(set(options)) < len(options):
             raise ValueError("options must differ and not be empty")
-        request = partial(chat.listing, self.endpoint) if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0)
+        request = partial(chat.listing, self.endpoint, "") if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0, listed=False)
         return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._choose, options)) for index, prompt in enumerate(prompts)))
 
     # ---- one prompt
@@ -122,35 +128,55 @@ class Server:
         return asked.reply.completion(asked.body, asked.cut)
 
     async def _choose(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice:
+        listed: dict[str, naming.Listing] = {}
         try:
-            if self.endpoint.top_logprobs:
-                found = await self._list(options, prompt, run, given)
-                return found or await self._vote(options, prompt, run, None)
-            return await self._vote(options, prompt, run, given)
+            if not self.endpoint.top_logprobs:
+                return await self._vote(options, prompt, run, listed, given)
+            asked = await self._list(prompt, run, listed, given)
+            if asked:
+                found = await self._follow(options, asked.prompt, run, listed)
+                if found:
+                    return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut)
+            return await self._vote(options, prompt, run, listed, None)
         except RefusedError as refused:
             if refused.reason != "withheld":
                 raise
             return Choice((1 / len(options),) * len(options), 0.0, 0)
 
-    async def _list(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice | None:
-        """Choose by first tokens, if they are given and tell."""
+    async def _list(self, prompt: Prompt, run: Run, listed: dict[str, naming.Listing], given: _Asked | None) -> _Asked | None:
+        """Ask for the likeliest first tokens; nothing if the server gives none."""
         try:
-            asked = given or await self._ask(partial(chat.listing, self.endpoint), prompt, run)
+            asked = given or await self._ask(partial(chat.listing, self.endpoint, ""), prompt, run)
         except RefusedError as refused:
             if refused.reason != "no log-probabilities":
                 raise
             return None
-        found = naming.by_first_token(asked.reply.first_tokens(self.endpoint.top_logprobs), options)
-        return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut) if found else None
+        listed |= asked.reply.listed(self.endpoint.top_logprobs)
+        return asked if listed else None
 
-    async def _vote(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice:
-        """Choose by drawn answers."""
-        asked = given or await self._ask(partial(chat.voting, self.endpoint, options, 0), prompt, run)
-        texts = asked.reply.texts
+    async def _follow(self, options: Sequence[str], prompt: Prompt, run: Run, listed: dict[str, naming.Listing]) -> naming.Naming | None:
+        """Ask on after the beginnings that options share, while the server lets itself be told how to begin and reports the probabilities of free answers all the same."""
+        while isinstance(found := naming.by_tokens(listed, options), naming.Untold):
+            if self.endpoint.speaks_openai:
+                return None
+            after = (await self._ask(partial(chat.listing, self.endpoint, found.beginning), prompt, run)).reply.listed(self.endpoint.top_logprobs)
+            if found.beginning not in after or naming.is_constrained(after.get("", ()), found.beginning):
+                return None
+            listed |= {beginning: after[beginning] for beginning in after if beginning not in listed}
+        return found
+
+    async def _vote(self, options: Sequence[str], prompt: Prompt, run: Run, listed: dict[str, naming.Listing], given: _Asked | None) -> Choice:
+        """Choose by drawn answers: by the probabilities along them if those suffice at last, or else by their number."""
+        known, texts = bool(listed), list[str]()
         while len(texts) < self.endpoint.votes:
-            asked = await self._ask(partial(chat.voting, self.endpoint, options, len(texts)), prompt, run)
+            asked = given or await self._ask(partial(chat.voting, self.endpoint, options, len(texts), listed=known), prompt, run)
+            given = None
             texts += asked.reply.texts
-        found = naming.by_votes(texts[: self.endpoint.votes], options)
+            listed |= {beginning: tokens for beginning, tokens in asked.reply.listed(self.endpoint.top_logprobs).items() if beginning not in listed}
+            if known and isinstance(found := naming.by_tokens(listed, options), naming.Naming):
+                break
+        else:
+            found = naming.by_votes(texts[: self.endpoint.votes], options)
         return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut)
 
     async def _ask(self, request: Callable[[Prompt], Body], prompt: Prompt, run: Run) -> _Asked:
@@ -159,7 +185,7 @@ class Server:
         while True:
             body = request(prompt)
             try:
-                return _Asked(await self._connection.chat(body, run), body, cut)
+                return _Asked(await self._connection.chat(body, run), body, prompt, cut)
             except RefusedError as refused:
                 text = prompt[-1].content
                 shorter = cut_at_sentence(text, len(text) * 3 // 4)
@@ -229,7 +255,7 @@ class Server:
         async def emit(id: str, reply: Reply | None) -> None:
             for job in asking[id]:
                 try:
-                    await feed.send((job, _Asked(reply, bodies[id]) if reply else None))
+                    await feed.send((job, _Asked(reply, bodies[id], job.prompt) if reply else None))
                 except anyio.BrokenResourceError:
                     raise StoppedError from None
 

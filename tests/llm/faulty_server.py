@@ -50,6 +50,10 @@ class FaultyServer(ThreadingHTTPServer):
         self.fails_for: Callable[[Body], Fault | None] = lambda _body: None
         self.listed: dict[str, float] | None = None
         "log-probabilities of first tokens; none: not given"
+        self.listed_after: dict[str, dict[str, float]] = {}
+        "log-probabilities of tokens after beginnings of an answer"
+        self.drawn: Callable[[Body], list[str]] | None = None
+        "the tokens of an answer; none: it is ``text``, in one piece"
         self.text: Callable[[Body], str | None] = lambda body: f"to {body['messages'][-1]['content']}"
         self.usage: Body | None = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
         self.finish = "stop"
@@ -78,17 +82,22 @@ class FaultyServer(ThreadingHTTPServer):
         """Clients that hang up are part of the plan."""
 
     def reply(self, body: Body) -> Body:
-        length = int(body.get("n", 1))
-        choices = [
-            {"index": i, "message": {"role": "assistant", "content": self.text(body)}, "finish_reason": self.finish, "logprobs": self._logprobs(body)} for i in range(length)
-        ]
+        choices = []
+        for i in range(int(body.get("n", 1))):
+            tokens = self.drawn(body | {"seed": body["seed"] + i})[: body.get("max_tokens") or body["max_completion_tokens"]] if self.drawn else None
+            said = "".join(tokens) if tokens else self.text(body)
+            choices.append({"index": i, "message": {"role": "assistant", "content": said}, "finish_reason": self.finish, "logprobs": self._logprobs(body, tokens or [])})
         return {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices, "usage": self.usage}
 
-    def _logprobs(self, body: Body) -> Body | None:
+    def _logprobs(self, body: Body, tokens: list[str]) -> Body | None:
         if not body.get("logprobs") or self.listed is None:
             return None
-        top = [{"token": token, "logprob": value, "bytes": None} for token, value in self.listed.items()][: body["top_logprobs"]]
-        return {"content": [{**top[0], "top_logprobs": top}]}
+        content, said = [], ""
+        for token in tokens or list(self.listed)[:1]:
+            listed = self.listed_after.get(said, {}) if said else self.listed
+            content.append({"token": token, "logprob": listed.get(token, -20.0), "top_logprobs": [_likely(*one) for one in listed.items()][: body["top_logprobs"]]})
+            said += token
+        return {"content": content}
 
     def add_file(self, content: bytes) -> str:
         with self.lock:
@@ -120,6 +129,10 @@ class FaultyServer(ThreadingHTTPServer):
             if self.end == "failed":
                 batch.data |= {"output_file_id": None, "errors": {"data": [{"message": "too many tokens enqueued"}]}}
         return batch.data
+
+
+def _likely(token: str, logprob: float) -> Body:
+    return {"token": token, "logprob": logprob, "bytes": None}
 
 
 class _Handler(BaseHTTPRequestHandler):

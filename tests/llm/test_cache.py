@@ -230,12 +230,12 @@ def test_another_process_can_write_while_an_answer_is_awaited(fake_model: Any, f
 def write_many(file: Path, name: str, ready: Barrier) -> None:
     cached = Cached(Echo(), file)
     ready.wait(60)
-    for first in range(0, 500, 10):
+    for first in range(0, 5000, 10):
         list(cached.generate([ask(f"{name} {n}") for n in range(first, first + 10)], HOW))
     cached.close()
 
 
-def test_two_processes_that_write_at_once_lose_nothing(fake_model: Any, file: Path, opened: Any) -> None:
+def test_two_processes_that_write_ten_thousand_answers_at_once_lose_and_tear_none(fake_model: Any, file: Path, opened: Any) -> None:
     Cached(Echo(), file).close()
     spawn = multiprocessing.get_context("spawn")
     ready = spawn.Barrier(2)
@@ -247,9 +247,22 @@ def test_two_processes_that_write_at_once_lose_nothing(fake_model: Any, file: Pa
     assert [writer.exitcode for writer in writers] == [0, 0]
     model = fake_model()
     model.fingerprint = Echo.fingerprint
-    questions = [f"{name} {n}" for name in ("left", "right") for n in range(500)]
+    questions = [f"{name} {n}" for name in ("left", "right") for n in range(5000)]
     assert texts(opened(model, file), [ask(question) for question in questions]) == [f"{question} 0" for question in questions]
     assert model.history == []
+
+
+def test_a_full_disk_ends_with_a_message_and_what_was_answered_before_is_kept(file: Path, opened: Any) -> None:
+    prompts = [ask(f"question {n} {'word ' * 200}") for n in range(300)]
+    cached = opened(Echo(), file)
+    cached._store.execute("PRAGMA max_page_count = 60")  # SQLite's own way to have no room
+    given = list[int]()
+    with pytest.raises(InputError, match=r"responses\.sqlite: .*disk is full"):
+        given.extend(index for index, _ in cached.generate(prompts, HOW))
+    assert 10 < len(given) < 300
+    again = opened(Echo(), file)
+    assert texts(again, prompts) == [f"{prompt[-1].content} 0" for prompt in prompts]
+    assert again.hits == len(given)
 
 
 def test_written_answers_before_a_failure_are_kept(fake_model: Any, file: Path, opened: Any) -> None:

@@ -328,18 +328,96 @@ def test_first_tokens_tell_options_apart(faulty: FaultyServer, connect: Connect)
     assert {name: body[name] for name in ("max_tokens", "logprobs", "top_logprobs", "temperature")} == {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "temperature": 1.0}
 
 
-def votes(body: Body) -> str:
-    return "Strongly agree." if body["seed"] % 2 else "Strongly disagree."
+def test_of_tokens_without_text_only_one_is_listed_and_gets_what_is_missing(faulty: FaultyServer, connect: Connect) -> None:
+    faulty.listed = {"1": float(np.log(0.5)), "2": float(np.log(0.3))}
+    faulty.listed_after = {"1": {"": float(np.log(0.001)), "0": float(np.log(0.1)), ".": float(np.log(0.1))}}  # another token without text had .799
+    faulty.drawn = lambda body: ["1", "0"] if "grammar" in body else ["2"]
+    assert choice(connect(), ("1", "2", "10")).probabilities == pytest.approx((0.4 / 0.75, 0.3 / 0.75, 0.05 / 0.75))
 
 
-def test_options_that_begin_alike_are_put_to_the_vote(faulty: FaultyServer, connect: Connect) -> None:
-    faulty.listed, faulty.text = logs(Strongly=0.9), votes
-    found = choice(connect(votes=6), ("Strongly agree", "Strongly disagree"))
-    drawn = [body for body in faulty.requests if "logprobs" not in body]
+DEGREES = ("Strongly agree", "Strongly disagree", "Unsure")
+
+
+def degrees(faulty: FaultyServer) -> None:
+    """A model that says "Strongly" in six of ten answers, and goes on with " agree" in three of four of them."""
+    faulty.listed = logs(Strongly=0.6, Unsure=0.3, Well=0.1)
+    faulty.listed_after = {"Strongly": {" agree": float(np.log(0.75)), " dis": float(np.log(0.2))}}
+
+
+def demanded(body: Body) -> list[str]:
+    return ["Strongly", " agree"] if "grammar" in body else ["Unsure"]
+
+
+def test_options_that_begin_alike_are_told_apart_by_the_next_token(faulty: FaultyServer, connect: Connect) -> None:
+    degrees(faulty)
+    faulty.drawn = demanded
+    found = choice(connect(), DEGREES)
+    assert found.probabilities == pytest.approx((0.45 / 0.87, 0.12 / 0.87, 0.3 / 0.87))
+    assert found.mass == pytest.approx(0.87)
+    first, second = faulty.requests
+    assert "grammar" not in first
+    assert '"Strongly"' in second["grammar"]
+    assert second["messages"] == first["messages"]
+
+
+def test_a_beginning_that_hardly_counts_costs_no_second_request(faulty: FaultyServer, connect: Connect) -> None:
+    faulty.listed = logs(Unsure=0.9, Strongly=0.002)
+    assert choice(connect(), DEGREES).probabilities == pytest.approx((0.001 / 0.902, 0.001 / 0.902, 0.9 / 0.902))
+    assert len(faulty.requests) == 1
+
+
+def test_a_cut_prompt_stays_cut_in_the_second_request(faulty: FaultyServer, connect: Connect) -> None:
+    degrees(faulty)
+    faulty.drawn = demanded
+    refusal = Fault(status=400, message="maximum context length is 100 tokens", code="context_length_exceeded")
+    faulty.fails_for = lambda body: refusal if len(body["messages"][-1]["content"]) > 100 else None
+    (found,) = in_order(connect().choose([ask("This is a sentence. " * 12)], DEGREES), 1)
+    assert found.cut > 0
+    refused = sum(len(body["messages"][-1]["content"]) > 100 for body in faulty.requests)
+    assert len(faulty.requests) == refused + 2
+    assert faulty.requests[-1]["messages"] == faulty.requests[-2]["messages"]
+
+
+def test_a_server_that_cannot_be_told_how_to_begin_draws_until_the_probabilities_are_known(faulty: FaultyServer, connect: Connect) -> None:
+    degrees(faulty)
+    answers = iter([["Unsure"], ["Unsure"], ["Well"], ["Strongly", " dis", "agree"]])
+    faulty.drawn = lambda _body: next(answers)
+    assert choice(connect(votes=6), DEGREES).probabilities == pytest.approx((0.45 / 0.87, 0.12 / 0.87, 0.3 / 0.87))
+    assert len({body["seed"] for body in faulty.requests}) == len(faulty.requests) == 4
+
+
+def test_openai_draws_in_one_request_and_knows_no_grammar(faulty: FaultyServer, connect: Connect) -> None:
+    degrees(faulty)
+    faulty.drawn = lambda body: ["Strongly", " agree"] if body["seed"] % 3 == 0 else ["Unsure"]
+    assert choice(connect(votes=6, dialect="openai"), DEGREES).probabilities == pytest.approx((0.45 / 0.87, 0.12 / 0.87, 0.3 / 0.87))
+    assert [body.get("n", 1) for body in faulty.requests] == [1, 6]
+    assert not any("grammar" in body for body in faulty.requests)
+
+
+def strongly(body: Body) -> list[str]:
+    return ["Strongly", " agree" if body["seed"] % 2 else " disagree"]
+
+
+def counted(faulty: FaultyServer, votes: int) -> tuple[float, ...]:
+    drawn = [body for body in faulty.requests if body["max_tokens"] > 1 and "grammar" not in body]
+    assert len({body["seed"] for body in drawn}) == votes
     agreeing = sum(body["seed"] % 2 for body in drawn)
-    assert len({body["seed"] for body in drawn}) == 6
-    assert found.probabilities == pytest.approx(((agreeing + 0.5) / 7, (6 - agreeing + 0.5) / 7))
+    return (agreeing + 1 / 3) / (votes + 1), (votes - agreeing + 1 / 3) / (votes + 1), 1 / 3 / (votes + 1)
+
+
+def test_options_that_begin_alike_are_put_to_the_vote_where_only_first_tokens_are_listed(faulty: FaultyServer, connect: Connect) -> None:
+    faulty.listed, faulty.drawn = logs(Strongly=0.9), strongly
+    found = choice(connect(votes=6), DEGREES)
+    assert found.probabilities == pytest.approx(counted(faulty, 6))
     assert found.mass == 1
+
+
+def test_probabilities_of_constrained_answers_are_not_taken_for_those_of_free_ones(faulty: FaultyServer, connect: Connect) -> None:
+    degrees(faulty)
+    faulty.listed = logs(Strongly=1.0)
+    faulty.drawn = lambda body: strongly(body) if "grammar" in body else ["Unsure"]
+    found = choice(connect(votes=6), DEGREES)
+    assert found.probabilities == pytest.approx((1 / 3 / 7, 1 / 3 / 7, (6 + 1 / 3) / 7))
 
 
 @pytest.mark.parametrize(
@@ -377,17 +455,34 @@ ASKED = [
     for question in ("Is water wet?", "Is the sun cold?", "Do cats fly?", "Is Paris in France?", "Will it rain tomorrow?")
 ]
 
+NUMBERS = tuple(map(str, range(21)))
+COUNTED = [
+    (
+        Message("system", "You answer with one whole number from 0 to 20 and nothing else."),
+        *(
+            Message(role, said)
+            for asked, answer in (("How many days has a week?", "7"), ("What is ten plus four?", "14"))
+            for role, said in (("user", asked), ("assistant", answer))
+        ),
+        Message("user", question),
+    )
+    for question in ("How many months has a year?", "How many legs has a dog?", "What is six plus five?")
+]
+
 
 def test_a_real_server_agrees_with_the_same_model_in_process(real_server: str, base_model: Path) -> None:
     how = Sampling(max_tokens=8)
     with Server(Endpoint(base_url=real_server, model="smollm2"), Traffic(concurrency=2)) as server, LlamaCpp(base_model / "model.gguf", 4, 1024) as model:
         there, here = in_order(server.choose(ASKED, OPTIONS), len(ASKED)), in_order(model.choose(ASKED, OPTIONS), len(ASKED))
         written, ours = in_order(server.generate(ASKED, how), len(ASKED)), in_order(model.generate(ASKED, how), len(ASKED))
+        numbers, scored = in_order(server.choose(COUNTED, NUMBERS), len(COUNTED)), in_order(model.choose(COUNTED, NUMBERS), len(COUNTED))
         (long,) = in_order(server.generate([(Message("user", "All is well. " * 500),)], how), 1)
     # products are rounded to BF16 in an order that depends on what is evaluated together: 0.03 is about the difference between two runs of llama.cpp itself
     np.testing.assert_allclose([found.probabilities for found in there], [found.probabilities for found in here], atol=0.05)
     np.testing.assert_allclose([found.mass for found in there], [found.mass for found in here], atol=0.05)
     assert [found.prompt_tokens for found in there] == [found.prompt_tokens for found in here]
+    assert all(found.mass > 0.2 for found in numbers)
+    np.testing.assert_allclose([found.probabilities for found in numbers], [found.probabilities for found in scored], atol=0.05)
     same = [a.text == b.text for a, b in zip(written, ours, strict=True)]
     assert sum(same) >= len(same) - 1
     assert written[0].completion_tokens == 8
