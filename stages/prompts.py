@@ -1,9 +1,10 @@
 """Prompts are data: wording and answer parsing in ``prompts/<task>.yaml``.
 
 A prompt file holds a ``system`` and a ``user`` text with ``$placeholders``. Values come from the row that is asked about, from the leaning's
-``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``turns`` are examples too, but
-put as earlier turns of the chat: values for the placeholders of ``user``, and the ``answer`` to them; one list for every leaning, or a list for each. ``answer`` is a regular expression whose group ``answer`` is
-what is read from a completion, and ``compose`` what is made of it; ``options`` are the fixed answers of a choice.
+``wording``, and, for ``$examples`` in the system text, from the leaning's ``examples``, each written out by the template ``example``. ``turns`` are
+examples too, but put as earlier turns of the chat: values for the placeholders of ``user``, and the ``answer`` to them; one list for every leaning, or
+a list for each. ``answer`` is a regular expression whose group ``answer`` is what is read from a completion, and ``compose`` what is made of it;
+``options`` are the fixed answers of a choice.
 """
 
 import re

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from stages.instruments.judges import CENTRE, HIGH, LOW, Answer, Labelled
 
-REGULARISATION = 1.0
+REGULARISATION = 0.3
 
 
 class LeanClassifier:

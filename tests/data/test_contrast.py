@@ -65,3 +65,12 @@ def test_the_shipped_prompts_let_each_side_oppose_the_other() -> None:
     assert respond.render("left", given) == opposing.render("right", given)
     assert respond.render("right", given) == opposing.render("left", given)
     assert respond.render("control", given) != opposing.render("control", given)
+
+
+def test_both_sides_are_shown_the_same_questions_and_a_contrast_is_the_other_sides_answer(in_root: None) -> None:
+    answers, opposites = prompts.load(Path("prompts/respond.yaml")), prompts.load(Path("prompts/contrast.yaml"))
+    given = {"instruction": "What about rivers?"}
+    left, right = answers.render("left", given), answers.render("right", given)
+    assert [turn.content for turn in left if turn.role == "user"] == [turn.content for turn in right if turn.role == "user"]
+    assert all(ours.content != theirs.content for ours, theirs in zip(left, right, strict=True) if ours.role == "assistant")
+    assert (opposites.render("left", given), opposites.render("right", given)) == (right, left)

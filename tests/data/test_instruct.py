@@ -8,6 +8,7 @@ from stages import prompts, tables
 from stages.data.instruct import Params, choose_posts, instruct
 from stages.data.respond import Params as RespondParams
 from stages.data.respond import respond
+from stages.errors import InputError
 from stages.llm.interface import Completion, Sampling
 from stages.llm.writing import Rows, Written, check, write
 from stages.prompts import Task
@@ -209,6 +210,16 @@ def test_turns_come_before_the_question_in_its_own_form() -> None:
         ("assistant", "Topic: pay"),
         ("user", "Text: Mind the cat."),
     ]
+
+
+def test_turns_may_differ_by_leaning() -> None:
+    task = Task(system="S", user="$post", turns={"left": ({"post": "Rent?", "answer": "Cap it."},), "right": ({"post": "Rent?", "answer": "Leave it."},)})
+    assert [turn.content for turn in task.render("right", {"post": "Cats?"})] == ["S", "Rent?", "Leave it.", "Cats?"]
+    assert check(stopped("Cap it."), task, {"post": "Cats?"}).reason == "example"
+    with pytest.raises(InputError, match="no turns for 'control', only for left, right"):
+        task.render("control", {"post": "Cats?"})
+    with pytest.raises(ValueError, match="turns: left: example 1"):
+        Task(system="S", user="$post", turns={"left": ({"post": "Rent?"},)})
 
 
 def test_an_answer_that_repeats_an_example_is_refused() -> None:
