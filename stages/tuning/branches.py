@@ -39,7 +39,7 @@ class Branches(Texts):
         first = [for_all_heads(x[:, : self.beginning].transpose(1, 2), q.shape[2]) for x in (q, k, v)]
         own = [for_all_heads(self.apart(x[:, self.beginning :]), q.shape[2]) for x in (q, k, v)]
         both = [torch.cat([one.expand(self.count, -1, -1, -1), other], dim=2) for one, other in zip(first[1:], own[1:], strict=True)]
-        rest = self.joined(attention(own[0], *both, self.sees))
+        rest = self.joined(attention(own[0], both[0], both[1], self.sees))
         return torch.cat([attention(*first).transpose(1, 2).flatten(2), rest], dim=1) if self.beginning else rest
 
 
