@@ -150,7 +150,7 @@ def test_the_stage_asks_the_base_in_all_arms(itself: bool, base_model: Path, com
     judge = base_model / "model.gguf" if itself else tmp_path / "judge" / "model.gguf"
     open_arm = sampled | {"max_tokens": 24, "judge": str(judge), "judge_itself": itself}
     values["compass"] |= {"instrument": "small.yaml", "arms": ["forced", "paper", "open"], "wordings": 2, "paper": sampled, "open": open_arm}
-    (tmp_path / "params.yaml").write_text(json.dumps(values | {"leanings": []}))
+    (tmp_path / "params.yaml").write_text(json.dumps(values | {"leanings": [], "undo": values["undo"] | {"starts": []}}))
     monkeypatch.chdir(tmp_path)
     main(base_model, Path("adapters"), Path("compass.json"), Path("compass.csv"), Path("answers.parquet"))
     found = json.loads(Path("compass.json").read_text())
