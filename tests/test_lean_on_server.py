@@ -48,9 +48,10 @@ def study(real_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_study_comes_to_its_summary(study: Path) -> None:
     summary, judge = (json.loads((study / f"metrics/{name}.json").read_text()) for name in ("summary", "judge"))
-    assert set(summary["separation"]) == {"posts", "preference"}
+    assert set(summary["separation"]) == {"synthetic", "preference"}
     assert all(found["judge"]["low"] <= found["judge"]["value"] <= found["judge"]["high"] for found in summary["separation"].values())
-    assert set(judge) == {"base", "judges", *(f"{leaning}-{dataset}" for leaning in ("left", "right") for dataset in ("posts", "preference"))}
+    names = {f"{leaning}-{dataset}" for leaning in ("left", "right") for dataset in ("synthetic", "preference")}
+    assert set(judge) == {"base", "judges", "balanced-left-synthetic", "balanced-right-synthetic"} | names
     assert judge["judges"]["llm"]["n"] > 0
 
 

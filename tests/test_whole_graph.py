@@ -89,7 +89,7 @@ def shorten_sample(folder: Path, rows: int) -> None:
 
 
 def test_every_model_is_measured(clone: Path) -> None:
-    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("posts", "preference")} | {"balanced-left-posts", "balanced-right-posts"}
+    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("synthetic", "preference")} | {"balanced-left-synthetic", "balanced-right-synthetic"}
     compass, judge = (json.loads((clone / f"metrics/{name}.json").read_text()) for name in ("compass", "judge"))
     assert set(compass) == names | {"base", "controls"}
     assert set(judge) == names | {"base", "judges"}
@@ -98,7 +98,7 @@ def test_every_model_is_measured(clone: Path) -> None:
     summary = json.loads((clone / "metrics/summary.json").read_text())
     assert {tuple(sorted(found)) for found in summary["separation"].values()} == {("compass_economic", "compass_social", "judge")}
     assert set(json.loads((clone / "metrics/filter.json").read_text())) == {"left", "right", "control"}
-    assert len(list(clone.glob("models/adapters/left-posts/step-*/adapter.gguf"))) == 2
+    assert len(list(clone.glob("models/adapters/left-synthetic/step-*/adapter.gguf"))) == 2
 
 
 def test_training_rows_lead_back_to_their_posts(clone: Path) -> None:
