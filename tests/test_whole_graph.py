@@ -89,7 +89,10 @@ def shorten_sample(folder: Path, rows: int) -> None:
 
 
 def test_every_model_is_measured(clone: Path) -> None:
-    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("synthetic", "preference")} | {"balanced-left-synthetic", "balanced-right-synthetic"}
+    names = {f"{leaning}-{dataset}" for leaning in ("left", "right", "control") for dataset in ("synthetic", "preference")} | {
+        "balanced-left-synthetic",
+        "balanced-right-synthetic",
+    }
     compass, judge = (json.loads((clone / f"metrics/{name}.json").read_text()) for name in ("compass", "judge"))
     assert set(compass) == names | {"base", "controls"}
     assert set(judge) == names | {"base", "judges"}
@@ -149,7 +152,7 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
     post = before[Path("data/preferences/left.parquet")]["post_id"][0]
     text = before[Path("data/posts/left.parquet")].set_index("id").loc[post, "text"]
     listed.write_text(f"{listed.read_text()}{post} # its author asked\n")
-    ran = stages_run(run(clone, "dvc", "repro", "undo@left-posts", "dpo@left"))
+    ran = stages_run(run(clone, "dvc", "repro", "undo@left-synthetic", "dpo@left"))
     assert ran == {"collect", "filter", "instruct", "respond", "contrast", "sft", "dpo", "balance", "undo"}
     for path, rows in tables().items():
         assert text not in set(rows.astype(str).to_numpy().ravel()), path
@@ -160,8 +163,8 @@ def test_a_removed_post_is_gone_with_all_that_was_made_from_it(clone: Path) -> N
 
 
 def test_dropping_a_leaning_keeps_the_others(clone: Path) -> None:
-    run(clone, "dvc", "exp", "run", "-S", "leanings=[left]", "-S", "undo.starts=[left-posts]")
-    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "controls", "left-posts", "left-preference", "balanced-left-posts"}
+    run(clone, "dvc", "exp", "run", "-S", "leanings=[left]", "-S", "undo.starts=[left-synthetic]")
+    assert set(json.loads((clone / "metrics/compass.json").read_text())) == {"base", "controls", "left-synthetic", "left-preference", "balanced-left-synthetic"}
     assert json.loads((clone / "metrics/summary.json").read_text())["separation"] == {}
 
 

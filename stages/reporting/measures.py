@@ -1,6 +1,7 @@
 """Figures out of metric files, flat, each with its interval where it has one."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,8 +19,10 @@ class Measure:
     "ends of its interval; nothing if it has none"
 
     def __str__(self) -> str:
-        ends = "" if self.low is None or self.high is None else f" ({self.low:.3g} to {self.high:.3g})"
-        return f"{self.value:.4g}{ends}"
+        if self.low is None or self.high is None or self.low == self.high:
+            return f"{self.value:.4g}"
+        decimals = max(0, 1 - math.floor(math.log10(self.high - self.low)))  # two digits of the interval's width: the rest is noise
+        return f"{self.value:z.{decimals}f} ({self.low:z.{decimals}f} to {self.high:z.{decimals}f})"
 
     def holds(self, value: float) -> bool:
         """Whether ``value`` lies in the interval."""

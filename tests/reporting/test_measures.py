@@ -30,5 +30,9 @@ def test_a_change_is_judged_by_both_intervals(before: Measure | None, after: Mea
 
 
 def test_a_figure_is_written_with_its_interval() -> None:
-    assert str(Measure(2.10518, -0.224846, 4.49108)) == "2.105 (-0.225 to 4.49)"
+    assert str(Measure(2.10518, -0.224846, 4.49108)) == "2.1 (-0.2 to 4.5)"
+    assert str(Measure(-0.001205, -0.0336, 0.0328)) == "-0.001 (-0.034 to 0.033)"
+    assert str(Measure(512.3, 480.0, 560.0)) == "512 (480 to 560)"
+    assert str(Measure(-0.01, -0.9, 0.9)) == "0.0 (-0.9 to 0.9)"
+    assert str(Measure(0.995, 0.995, 0.995)) == "0.995"
     assert str(Measure(300.0)) == "300"

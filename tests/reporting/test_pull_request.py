@@ -75,7 +75,7 @@ def test_a_changed_parameter_prompt_and_figure_are_shown(branch: Path) -> None:
     assert "| `dpo.beta` | `0.1` | `0.3` |" in text
     assert "dpo.steps" not in text
     assert "-user: in two or three sentences\n+user: in two sentences\n" in text
-    assert "| separation · preference · judge | 1 (0 to 2) | 4 (3 to 5) | +3 | **beyond** |" in text
+    assert "| separation · preference · judge | 1.0 (0.0 to 2.0) | 4.0 (3.0 to 5.0) | +3 | **beyond** |" in text
     assert "1 figures change: 1 beyond; 1 are the same." in text
     assert "Run again on this branch: `contrast` (left), `dpo` (left)." in text
 
@@ -103,7 +103,7 @@ def test_the_working_tree_can_be_looked_at_too(branch: Path) -> None:
     write(0.7, "briefly", 1.5, "b")
     text = pull_request.report(Revision(parting("main")), Revision(None), "t", [], ["dpo@left"])
     assert "| `dpo.beta` | `0.1` | `0.7` |" in text
-    assert "| 1 (0 to 2) | 1.5 (0.5 to 2.5) | +0.5 | within |" in text
+    assert "| 1.0 (0.0 to 2.0) | 1.5 (0.5 to 2.5) | +0.5 | within |" in text
     assert "Still to run (`dvc repro`): `dpo` (left). **The figures above are not those" in text
 
 
