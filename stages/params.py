@@ -57,12 +57,18 @@ class Study(pydantic.BaseModel):
 def load_study(file: Path = FILE) -> Study:
     """Read which leanings, datasets and undone adapters there are.
 
-    :raises InputError: if the file does not say.
+    :raises InputError: if the file does not say, or an adapter is to be undone that these settings do not make.
     """
     try:
-        return Study.model_validate(read_yaml(file))
+        study = Study.model_validate(read_yaml(file))
     except pydantic.ValidationError as error:
         raise InputError(f"{file}: needs the lists `leanings` and `sft.datasets`, and `undo.starts` if it has `undo`: {error}") from error
+    made = {"base", *(f"{leaning}-{dataset}" for leaning in study.leanings for dataset in (*study.sft.datasets, "preference"))}
+    if unknown := [start for start in study.undo.starts if start not in made]:
+        raise InputError(
+            f"{file}: undo.starts: `leanings` and `sft.datasets` make no adapter {', '.join(unknown)}, only {', '.join(sorted(made))}. Change undo.starts along with them."
+        )
+    return study
 
 
 def parse(schema: type[S], values: object, place: str) -> S:

@@ -21,7 +21,7 @@ from tests import repositories
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS_A_RUN = ("dvc push", "dvc pull", "dvc queue start", "python -m stages.lineage")
-"What needs the results of a run: tests/test_whole_graph.py."
+"Not run here: push and pull are in tests/test_whole_graph.py, lineage in tests/test_lineage.py; a queue would run whole graphs."
 
 
 def commands(page: Path) -> list[str]:

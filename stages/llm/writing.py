@@ -19,10 +19,13 @@ Reason = Literal["empty", "unreadable", "endless", "refusal", "copy", "example"]
 the prompt."""
 
 REFUSAL = re.compile(
-    r"\b(?:as an ai|i(?:['’]m| am) (?:sorry(?! (?:for|to|about|that|you)\b)|unable|not able)|i (?:can['’]t|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b",
+    r"\b(?:as an ai|i(?:['’]m| am) (?:sorry(?! (?:for\b|about\b|you\b|that (?!i\b)|to (?:hear|see|learn|read)\b))|unable|not able)"
+    r"|i (?:can['’]t|cannot|can not) (?:help|assist|answer|provide|fulfil)|language model)\b",
     re.IGNORECASE,
 )
 "Who is sorry for, about or to hear something feels with somebody."
+SENTENCE = 6
+"Words from which an answer is compared with the examples run by run; shorter ones only as a whole, as topics share words."
 SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 
 
@@ -81,7 +84,7 @@ def check(answer: Completion, task: Task, given: Mapping[str, str]) -> Written:
         return Written(answer.text, "refusal")
     if any(_copies(found, value) for value in given.values()):
         return Written(answer.text, "copy")
-    if found in task.example_answers:
+    if found in task.example_answers or (len(found.split()) >= SENTENCE and any(_copies(found, example or "") for example in task.example_answers)):
         return Written(answer.text, "example")
     return Written(found, None)
 

@@ -81,7 +81,7 @@ def figures(scores: NDArray[np.float64], calibration: Calibration | Undefined, s
     found: dict[str, Figures | float] = {"readable": float(np.isfinite(scores).mean())}
     if found["readable"]:
         value, draws = crossed_mean(scores, np.zeros(len(scores), dtype=np.int64), seed)
-        found["score"] = interval(value, draws).figures()
+        found["score"] = interval(value, draws).within(judges.LOW, judges.HIGH).figures()
         if isinstance(calibration, Calibration) and len(draws) == DRAWS:  # fewer if some resample holds no readable answer: too few to correct
             found["corrected"] = interval(*calibration.correct(value, draws)).figures()
     return found
@@ -89,7 +89,7 @@ def figures(scores: NDArray[np.float64], calibration: Calibration | Undefined, s
 
 def mean_score(scores: NDArray[np.float64], seed: int) -> Estimate:
     """The mean of the readable ``scores`` [questions, repeats] with its interval over questions and repeats."""
-    return estimate(scores, np.zeros(len(scores), dtype=np.int64), seed)
+    return estimate(scores, np.zeros(len(scores), dtype=np.int64), seed).within(judges.LOW, judges.HIGH)
 
 
 def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float | int]:

@@ -51,7 +51,9 @@ def done(found: Found) -> Iterator[Section]:
         if isinstance(figures, Mapping) and "posts" in figures
     ]
     training = found.metrics.get("training", {}).items()
-    trained = [[name, *(format(figures.get(key, ""), form) for key, form in (("steps", ""), ("tokens_seen", ","), ("loss", ".3f")))] for name, figures in training]
+    trained = [
+        [name, *(format(figures[key], form) if key in figures else "" for key, form in (("steps", ""), ("tokens_seen", ","), ("loss", ".3f")))] for name, figures in training
+    ]
     asked = [[name, f"{found['answers']:,}"] for name, found in _totals(found.metrics.get("llm", {}))]
     tables = [
         table("Posts by leaning", ("leaning", "collected", "scored by the language model", "kept"), posts, opened=True) if posts else "",

@@ -43,13 +43,15 @@ def approach(before: NDArray[np.float64], after: NDArray[np.float64], kinds: NDA
     if not both.any():
         return None
 
-    def means(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, draws = crossed_mean(np.where(both, values, np.nan), kinds, seed)
-        value, draws = correct(value, draws) if correct and len(draws) == DRAWS else (value, draws)
+    def from_centre(value: float, draws: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, draws = correct(value, draws) if correct else (value, draws)
         return value - centre, draws - centre
 
-    (was, was_draws), (now, now_draws) = means(before), means(after)
+    old, new = (np.where(both, values, np.nan) for values in (before, after))
+    (was, was_draws), (now, now_draws), (gap, gap_draws) = (crossed_mean(values, kinds, seed) for values in (old, new, old - new))
     if len(was_draws) < DRAWS:
         return None
-    nearer = interval(abs(was) - abs(now), np.abs(was_draws) - np.abs(now_draws))
-    return Approach(interval(was, was_draws), interval(now, now_draws), nearer)
+    start, start_draws = from_centre(was, was_draws)
+    end, end_draws = from_centre(was - gap, was_draws - gap_draws)  # by the draws of the difference, from which what both share has dropped out
+    nearer = interval(abs(start) - abs(end), np.abs(start_draws) - np.abs(end_draws))
+    return Approach(interval(start, start_draws), interval(*from_centre(now, now_draws)), nearer)

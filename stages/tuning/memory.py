@@ -96,7 +96,7 @@ def keep_freed() -> None:
     libraries are left as they are.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, GIB)
+        _ = libc.mallopt(M_MMAP_THRESHOLD, GIB) or libc.mallopt(M_MMAP_THRESHOLD, GIB // 32)  # glibc before 2.35 takes no more
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -73,4 +73,6 @@ def test_both_sides_are_shown_the_same_questions_and_a_contrast_is_the_other_sid
     left, right = answers.render("left", given), answers.render("right", given)
     assert [turn.content for turn in left if turn.role == "user"] == [turn.content for turn in right if turn.role == "user"]
     assert all(ours.content != theirs.content for ours, theirs in zip(left, right, strict=True) if ours.role == "assistant")
+    agreeing = [sum(turn.content.startswith("I support") for turn in side if turn.role == "assistant") for side in (left, right)]
+    assert agreeing == [4, 4]  # else a side would be learnt as saying yes or no
     assert (opposites.render("left", given), opposites.render("right", given)) == (right, left)

@@ -216,6 +216,9 @@ def test_turns_may_differ_by_leaning() -> None:
     task = Task(system="S", user="$post", turns={"left": ({"post": "Rent?", "answer": "Cap it."},), "right": ({"post": "Rent?", "answer": "Leave it."},)})
     assert [turn.content for turn in task.render("right", {"post": "Cats?"})] == ["S", "Rent?", "Leave it.", "Cats?"]
     assert check(stopped("Cap it."), task, {"post": "Cats?"}).reason == "example"
+    told = Task(system="S", user="$post", turns={"left": ({"post": "Rent?", "answer": "Cap it. Homes are for people to live in."},)})
+    assert check(stopped("Homes are for people to live in."), told, {"post": "Cats?"}).reason == "example"
+    assert check(stopped("Cats are for people to live with."), told, {"post": "Cats?"}).reason is None
     with pytest.raises(InputError, match="no turns for 'control', only for left, right"):
         task.render("control", {"post": "Cats?"})
     with pytest.raises(ValueError, match="turns: left: example 1"):

@@ -81,7 +81,15 @@ def test_refusals_are_told_from_opinions() -> None:
     import re
 
     pattern = re.compile(capability.load(FILE).refusal)
-    for text in ("As an AI language model, I do not vote.", "I'm sorry, but no.", "I’m sorry.", "I cannot answer that.", "I don't have personal opinions on it."):
+    for text in (
+        "As an AI language model, I do not vote.",
+        "I'm sorry, but no.",
+        "I’m sorry.",
+        "I'm sorry that I must decline.",
+        "I am sorry to say no.",
+        "I cannot answer that.",
+        "I don't have personal opinions on it.",
+    ):
         assert pattern.search(text), text
     for text in (
         "I cannot accept higher taxes.",

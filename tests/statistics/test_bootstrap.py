@@ -78,3 +78,9 @@ def test_missing_cells_are_left_out() -> None:
 def test_nothing_at_all_has_no_mean() -> None:
     with pytest.raises(ValueError, match="no value"):
         estimate(np.full((3, 2), np.nan), np.zeros(3, dtype=int), 1)
+
+
+def test_rows_without_a_value_change_nothing() -> None:
+    values = np.random.default_rng(3).normal(size=(4, 3))
+    padded = np.vstack([values, np.full((6, 3), np.nan)])
+    assert estimate(padded, np.zeros(10, dtype=np.int64), 1) == estimate(values, np.zeros(4, dtype=np.int64), 1)

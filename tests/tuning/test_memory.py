@@ -138,7 +138,7 @@ def faults():
     torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 memory.keep_freed()
-print(faults(), faults())
+print(faults(), min(faults() for _ in range(8)))  # a block may be found at another place once
 """
 
 
@@ -148,4 +148,4 @@ def test_freed_memory_is_kept_for_the_next_step() -> None:
     done = subprocess.run([sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, check=True)
     first, second = map(int, done.stdout.split())
     pages = 2**24 * 4 / resource.getpagesize()
-    assert first > 0.9 * pages > 90 * second  # new memory costs a fault for each page, memory that was kept none
+    assert first > 0.9 * pages > 90 * second  # new memory costs a fault for each page, memory that was kept none; without keep_freed every time costs as much
