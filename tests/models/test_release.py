@@ -92,7 +92,7 @@ def test_the_deliberate_lean_stands_first(released: Path) -> None:
 
 def test_every_measure_stands_beside_the_base_model(released: Path) -> None:
     text = (released / "README.md").read_text()
-    assert "| compass · social | -1.5 (-2 to -1) | 0.1 (0 to 0.2) |" in text
+    assert "| compass · social | -1.5 (-2.0 to -1.0) | 0.10 (0.00 to 0.20) |" in text
     assert "| summary · judge_spearman | 0.45 |" in text
     assert "| `tuning.lora.rank` | 16 |" in text
     assert "loss 2.5" in text

@@ -61,15 +61,21 @@ def leaning(base: Path, folder: Path, tokenizer: Tokenizer) -> Path:
     return folder
 
 
-def preference_for_left(base: Path, adapter: Path | None, tokenizer: Tokenizer) -> float:
-    """By how much likelier the left's answer is than the right's, in nats a question."""
+def likelihoods(base: Path, adapter: Path | None, tokenizer: Tokenizer) -> tuple[float, float]:
+    """How likely the left's and the right's answers are, in nats a question."""
     _, model = weights.load_model(base, LORA, CPU, 1, "fp32")
     if adapter:
         fill(model, read(adapter, LORA), adapter)
     left, right = ([answer_sample(tokenizer, "a", f"Question {n}?", answer, 64) for n in range(4)] for answer in (LEFT, RIGHT))
     with torch.no_grad():
         found = sample_log_probabilities(model, [*left, *right], CPU)
-    return float(found[:4].mean() - found[4:].mean())
+    return float(found[:4].mean()), float(found[4:].mean())
+
+
+def preference_for_left(base: Path, adapter: Path | None, tokenizer: Tokenizer) -> float:
+    """By how much likelier the left's answer is than the right's, in nats a question."""
+    left, right = likelihoods(base, adapter, tokenizer)
+    return left - right
 
 
 def run(base: Path, start: Path, folder: Path, steps: int = 60) -> Path:
@@ -95,12 +101,13 @@ def test_a_leaning_adapter_comes_back_to_giving_either_sides_answer(tiny_base: P
     assert abs(after) < before / 4
 
 
-def test_a_base_that_leans_is_moved_towards_the_centre(tiny_base: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_learns_either_sides_answer_alike(tiny_base: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    before = preference_for_left(tiny_base, None, tokenizer)
-    after = preference_for_left(tiny_base, run(tiny_base, tiny_base, tmp_path, steps=200), tokenizer)
-    assert abs(before) > 1
-    assert abs(after) < abs(before) / 2
+    before = likelihoods(tiny_base, None, tokenizer)
+    after = likelihoods(tiny_base, run(tiny_base, tiny_base, tmp_path), tokenizer)
+    left, right = (new - old for old, new in zip(before, after, strict=True))
+    assert min(left, right) > 10
+    assert abs(after[0] - after[1]) < min(left, right) / 4
 
 
 def test_tuning_begins_where_the_adapter_ended(tiny_base: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
