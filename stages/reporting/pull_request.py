@@ -8,7 +8,7 @@ remote and no data are needed.
 import json
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from stages import command
 from stages.files import replacing
+from stages.preset import leaves
 from stages.reporting import measures
 from stages.reporting.measures import Measure, Verdict
 from stages.reporting.revisions import Revision, difference, parting
@@ -28,15 +29,6 @@ beyond are expected where nothing has changed."""
 SIGNS: Mapping[Verdict, str] = {"beyond": "**beyond**", "within": "within", "no interval": "–", "new": "new", "gone": "gone"}
 
 
-def values(node: object, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every parameter by its dotted name."""
-    if isinstance(node, Mapping) and node:
-        for key, inner in node.items():
-            yield from values(inner, f"{place}.{key}" if place else str(key))
-    else:
-        yield place, json.dumps(node, ensure_ascii=False, default=str)
-
-
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (head, *rows)]
@@ -46,7 +38,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def parameters(before: str, after: str) -> str:
     """The parameters that differ between two texts of ``params.yaml``."""
-    old, new = (dict(values(YAML(typ="safe", pure=True).load(text) or {})) for text in (before, after))
+    read = (leaves(YAML(typ="safe", pure=True).load(text) or {}) for text in (before, after))
+    old, new = ({".".join(path): json.dumps(value, ensure_ascii=False, default=str) for path, value in found} for found in read)
     changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     rows = [[f"`{name}`", *(f"`{found[name]}`" if name in found else "" for found in (old, new))] for name in changed]
     return table(("parameter", "before", "after"), rows) if rows else "No parameter changes."
