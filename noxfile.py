@@ -18,6 +18,9 @@ BIN = VENV / ("Scripts" if sys.platform == "win32" else "bin")
 ROOM = 8  # GB
 GROUPS = ("run", "test", "lint")
 PEERS = ROOT / ".nox" / "peers"
+WITHOUT_AMX = "-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__"
+"How llama.cpp is compiled: its code for AMX ends in an illegal instruction when GCC compiled it (ggml-org/llama.cpp, pull request 26954)."
+FEATURES = "import llama_cpp; print(llama_cpp.llama_print_system_info().decode())"
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
@@ -28,7 +31,7 @@ def environment(session: nox.Session, venv: Path = VENV, groups: tuple[str, ...]
     """Make or renew ``venv``; nothing happens while the dependencies stay the same."""
     check_tools(session)
     requirements = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *groups)
-    stamp, digest = venv / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements}".encode()).hexdigest()
+    stamp, digest = venv / "plumbline.stamp", hashlib.sha256(f"{sys.version} {requirements} {WITHOUT_AMX}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
     free = shutil.disk_usage(ROOT).free / 1e9
@@ -42,7 +45,11 @@ def environment(session: nox.Session, venv: Path = VENV, groups: tuple[str, ...]
         session.run(sys.executable, "-m", "venv", str(venv), external=True)
     try:
         session.run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip", external=True)
-        session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True)
+        options = {"CMAKE_ARGS": f"{WITHOUT_AMX} {os.environ.get('CMAKE_ARGS', '')}"}
+        session.run(python, "-m", "pip", "install", "--quiet", *requirements, external=True, env=options)
+        if "run" in groups and "AMX_INT8 = 1" in str(session.run(python, "-c", FEATURES, external=True, silent=True)):  # a wheel that pip had compiled before
+            again = [requirement for requirement in requirements if requirement.startswith("llama-cpp-python")]
+            session.run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", "--no-cache-dir", *again, external=True, env=options)
     except nox.command.CommandFailed:
         session.error("pip could not install what is needed: see its message above. Without a network, or behind a proxy, set PIP_INDEX_URL or PIP_PROXY; then repeat.")
     stamp.write_text(digest)

@@ -16,6 +16,7 @@ import stages
 from stages import command, params, prompts
 from stages.data import collect, filter, instruct
 from stages.instruments import questionnaire
+from stages.tuning.settings import Schedule
 
 ROOT = Path(__file__).parent.parent
 GRAPH = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -131,6 +132,13 @@ def test_a_stage_tracks_the_parameters_that_it_reads(name: str) -> None:
         read |= {"leanings", "sft", "undo"}
     tracked = {str(key).split(".")[0] for key in definition(name).get("params", ())}
     assert tracked == read
+
+
+@pytest.mark.parametrize(("name", "also"), [("sft", "datasets"), ("undo", "starts")])
+def test_one_more_model_to_train_trains_no_other_again(name: str, also: str) -> None:
+    tracked = {str(key) for key in definition(name)["params"]} - {"tuning"}
+    assert tracked == {f"{name}.{field}" for field in Schedule.model_fields}
+    assert f"{name}.{also}" not in tracked
 
 
 def test_params_are_what_the_stages_expect(in_root: None) -> None:

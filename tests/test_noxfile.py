@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 import noxfile
@@ -37,3 +38,7 @@ def test_a_machine_without_a_compiler_is_told(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "git").symlink_to(git)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "C++ compiler is missing" in refusal()
+
+
+def test_llama_cpp_is_compiled_without_amx_in_which_it_crashes() -> None:
+    assert "AMX_INT8 = 1" not in llama_cpp.llama_print_system_info().decode()

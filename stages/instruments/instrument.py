@@ -48,6 +48,10 @@ class Instrument:
         """What each answer says of an axis' score, by the key's first set of weights: see :meth:`stages.instruments.keys.Key.keyed`."""
         return self.key.keyed(chances, next(iter(self.key.sets)), axis)
 
+    def bounds(self, axis: str) -> tuple[float, float]:
+        """The least and the most that an axis' score can be, by the key's first set of weights."""
+        return self.key.bounds(next(iter(self.key.sets)), axis)
+
 
 def load(file: Path, wordings: Path = WORDINGS) -> Instrument:
     """Read an instrument: a questionnaire (.yaml), or the statements (.txt) of one that has a key of the same name.

@@ -116,11 +116,21 @@ class Key(Section):
         way, and each resample keeps that balance, so that a habit of agreeing cancels. ``chances`` [items, wordings, answers]; an answer that is missing (NaN)
         is missing among the values, and counts as the mean of the others.
         """
+        rows, points = self._said(weights, axis)
+        values = self.sets[weights][axis].offset + np.einsum("ia,iwa->iw", points, chances[rows])
+        return values, np.sign(points[:, -1] - points[:, 0]).astype(np.int64)
+
+    def bounds(self, weights: str, axis: str) -> tuple[float, float]:
+        """The least and the most that the mean of :meth:`keyed` can be."""
+        _, points = self._said(weights, axis)
+        offset = self.sets[weights][axis].offset
+        return offset + float(points.min(axis=1).mean()), offset + float(points.max(axis=1).mean())
+
+    def _said(self, weights: str, axis: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Which items bear on an axis, and what each answer to them says of its score, beside the offset, [items of the axis, answers]."""
         points, scale = self.points(weights, axis), self.sets[weights][axis]
         rows = np.flatnonzero(points.any(axis=1))
-        stretch = scale.factor * (1.0 if scale.divisor == "answered" else len(rows) / scale.divisor)
-        values = scale.offset + stretch * np.einsum("ia,iwa->iw", points[rows], chances[rows])
-        return values, np.sign(points[rows, -1] - points[rows, 0]).astype(np.int64)
+        return rows, points[rows] * scale.factor * (1.0 if scale.divisor == "answered" else len(rows) / scale.divisor)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,21 @@ class Wording(Section):
     answer: Literal["letter", "words"] = "letter"
     """letter: options are listed as A), B), …, and the answer is a letter; words: the answer is an option itself. Small models do not tie letters to what they
     stand for (Robinson et al. 2023, arXiv 2210.12353): they pick a letter by its place."""
+    scale: tuple[str, ...] = ()
+    "what this wording calls the five answers from strongly disagree to strongly agree; the middle one is for instruments that have it. Empty: as they call them"
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _five_or_none(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and len(value) != len(LETTERS):
+            raise ValueError(f"needs {len(LETTERS)} answers, a neutral one in the middle, and not {len(value)}")
+        return value
+
+    def options(self, own: tuple[str, ...]) -> tuple[str, ...]:
+        """What the answers of an instrument that calls them its ``own`` are called here."""
+        if not self.scale:
+            return own
+        return self.scale if len(own) == len(self.scale) else (*self.scale[:2], *self.scale[3:])
 
 
 class Wordings(Section):
@@ -156,6 +171,7 @@ def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording]) -> Answ
     """
     chances, masses = [], []
     for wording in wordings:
+        named = wording.options(asked.options)
 
         def prompts(labels: Sequence[str], wording: Wording = wording) -> list[Prompt]:
             lines = [f"{letter}) {label}" for letter, label in zip(LETTERS, labels, strict=False)] if wording.answer == "letter" else labels
@@ -163,7 +179,7 @@ def ask(model: LanguageModel, asked: Asked, wordings: Sequence[Wording]) -> Answ
             return [(Message("user", Template(wording.text).substitute(statement=item.text, options=options)),) for item in asked.items]
 
         k = len(asked.options)
-        by_order, mass = choose_in_orders(model, prompts, asked.options, both_ways(k), LETTERS[:k] if wording.answer == "letter" else ())
+        by_order, mass = choose_in_orders(model, prompts, named, both_ways(k), LETTERS[:k] if wording.answer == "letter" else ())
         chances.append(by_order)
         masses.append(mass.mean(axis=1))
     return Answers(np.stack(chances, axis=1), np.stack(masses, axis=1))

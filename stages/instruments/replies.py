@@ -17,7 +17,7 @@ from stages.llm.interface import LanguageModel, Message, Sampling, in_order
 from stages.llm.writing import REFUSAL
 from stages.params import Section
 from stages.results import Figures
-from stages.statistics.bootstrap import estimate
+from stages.statistics.bootstrap import estimate, nested
 
 
 class Sampled(Section):
@@ -91,7 +91,7 @@ class Replies:
             values, directions = self.instrument.keyed(everything, axis)
             there = np.isfinite(values).any(axis=1)
             if there.any():
-                found[axis] = estimate(values[there], directions[there], seed).figures()
+                found[axis] = estimate(nested(values[there]), directions[there], seed).within(*self.instrument.bounds(axis)).figures()
         return found
 
 

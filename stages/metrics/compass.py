@@ -93,7 +93,7 @@ def schedule(points: Sequence[Checkpoint], wordings: Sequence[Wording], underway
 
 def place(answers: Answers, instrument: Instrument, seed: int) -> dict[str, Estimate]:
     """Each axis' score with its interval, over items (within each direction) and wordings."""
-    return {axis: estimate(*instrument.keyed(answers.mean_chances, axis), seed) for axis in instrument.axes}
+    return {axis: estimate(*instrument.keyed(answers.mean_chances, axis), seed).within(*instrument.bounds(axis)) for axis in instrument.axes}
 
 
 def failures(found: Figures, settings: Params) -> list[str]:

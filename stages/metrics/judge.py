@@ -30,14 +30,14 @@ from stages.llm.interface import LanguageModel, Message, Sampling, in_order
 from stages.llm.local import Measuring, measured_model
 from stages.params import Section, parse, read_yaml
 from stages.results import Figures
-from stages.statistics.bootstrap import DRAWS, Estimate, crossed_mean, estimate, interval
+from stages.statistics.bootstrap import DRAWS, crossed_mean, interval, nested
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined
 from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 
 PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
-GOLD = pa.schema({"gold": pa.float32(), "score": pa.float32()})
+GOLD = pa.schema({"gold": pa.float64(), "score": pa.float64()})
 Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 "Each judge's scores of the gold set [n] and of all answers [models, questions, repeats]; NaN where there is none."
 
@@ -77,19 +77,17 @@ def judge_all(settings: Params, training: Path, gold: Labelled, asked: Questions
 
 
 def figures(scores: NDArray[np.float64], calibration: Calibration | Undefined, seed: int) -> dict[str, Figures | float]:
-    """The measures of one model from its ``scores`` [questions, repeats]; no score if nothing was readable, none corrected if the gold set does not tell how."""
+    """The measures of one model from its ``scores`` [questions, repeats], each question counting once.
+
+    No score if nothing was readable, none corrected if the gold set does not tell how.
+    """
     found: dict[str, Figures | float] = {"readable": float(np.isfinite(scores).mean())}
     if found["readable"]:
-        value, draws = crossed_mean(scores, np.zeros(len(scores), dtype=np.int64), seed)
+        value, draws = crossed_mean(nested(scores), np.zeros(len(scores), dtype=np.int64), seed)
         found["score"] = interval(value, draws).within(judges.LOW, judges.HIGH).figures()
         if isinstance(calibration, Calibration) and len(draws) == DRAWS:  # fewer if some resample holds no readable answer: too few to correct
             found["corrected"] = interval(*calibration.correct(value, draws)).figures()
     return found
-
-
-def mean_score(scores: NDArray[np.float64], seed: int) -> Estimate:
-    """The mean of the readable ``scores`` [questions, repeats] with its interval over questions and repeats."""
-    return estimate(scores, np.zeros(len(scores), dtype=np.int64), seed).within(judges.LOW, judges.HIGH)
 
 
 def between(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[str, float | int]:

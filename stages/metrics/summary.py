@@ -9,7 +9,8 @@ out  metrics/summary.json: separation.<dataset>.<compass_<axis>|judge> (right mi
          <measure> (right minus left per 100,000 training tokens of both); undo.<adapter>.<measure> -> value, low, high (the distance to the centre before
          minus that after), before, after, conclusion; judge -> slope and offset by which the judge's figures are corrected, or why they are not
 
-Two models are compared question by question and wording by wording, so what is common to both drops out of the interval. What the judge says is corrected
+Two models are compared question by question, on the mean of its repeats, and item by item and wording by wording, so what is common to both drops out of
+the interval. What the judge says is corrected
 as its scores of the gold set tell, and the intervals carry the error of that (:mod:`stages.statistics.calibration`); ``uncorrected`` is what it said.
 """
 
@@ -32,7 +33,7 @@ from stages.instruments.instrument import Instrument
 from stages.metrics import compass, judge
 from stages.params import Section, Study
 from stages.results import Figures
-from stages.statistics.bootstrap import Estimate
+from stages.statistics.bootstrap import Estimate, nested
 from stages.statistics.calibration import Calibration, Correct
 from stages.statistics.centre import Approach, approach
 from stages.statistics.comparison import Comparison, compare
@@ -45,7 +46,7 @@ JUDGE_CENTRE = 10.0
 PER_TOKENS = 100_000
 UNDECIDED = "undecided"
 Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]
-"By measure: scores [items, wordings] or [questions, repeats], whose mean is the adapter's score, and the items' kinds."
+"By measure: scores [items, wordings] or [questions, 1], whose mean is the adapter's score, and the items' kinds."
 
 
 class Margin(Section):
@@ -99,7 +100,7 @@ def measured(stance: pd.DataFrame, judged: pd.DataFrame, instrument: Instrument,
         chances = _chances(_final(stance, adapter), instrument)
         by_axis = {f"compass_{axis}": instrument.keyed(chances, axis) for axis in instrument.axes}
         scores = _final(judged, adapter).pivot(index="question", columns="repeat", values="score").to_numpy(dtype=np.float64)
-        found[adapter] = {**by_axis, JUDGE: (scores, np.zeros(len(scores), dtype=np.int64))}
+        found[adapter] = {**by_axis, JUDGE: (nested(scores), np.zeros(len(scores), dtype=np.int64))}
     return Measured(found, calibration)
 
 
@@ -220,7 +221,7 @@ def main(filtered: Path, judge_metrics: Path, stance: Path, judged: Path, gold: 
     settings, study = params.load("summary", Params), params.load_study()
     instrument = instruments.load(params.load("compass", compass.Params).instrument)
     answers: pd.DataFrame = tables.read(stance, compass.ANSWERS).to_pandas()
-    truth: pd.DataFrame = tables.read(gold, judge.GOLD).to_pandas().astype(np.float64)
+    truth: pd.DataFrame = tables.read(gold, judge.GOLD).to_pandas()
     calibration = judges.calibrated(truth["score"].to_numpy(), truth["gold"].to_numpy(), settings.seed)
     everything = measured(answers.loc[answers["arm"] == compass.FORCED], tables.read(judged, judge.ANSWERS).to_pandas(), instrument, calibration)
     found = verdicts(everything, study, {name: tokens_seen(adapters, name) for name in adapter_names(study)}, settings)

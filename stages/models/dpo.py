@@ -25,7 +25,7 @@ from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.progress import Progress
 from stages.runtime import Runtime
 from stages.tuning.architecture import Model, base_alone
-from stages.tuning.data import Pair, Sample, answer_sample, each_row, require_rows, split
+from stages.tuning.data import Pair, Sample, answer_sample, counted, each_row, require_rows, split
 from stages.tuning.distributed import add_up, from_first, rank, say, shares
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Part, Run, precision, train
@@ -167,7 +167,7 @@ def main(base: Path, preferences: Path, target: Path) -> None:
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_pairs(preferences, tokenizer, tuning.max_length)
     training, kept_out = split(found, tuning.held_out, str(preferences))
-    say(f"{target.name}: {len(training)} pairs, {sum(pair.chosen.truncated or pair.rejected.truncated for pair in training)} of them cut at {tuning.max_length} tokens")
+    say(f"{target.name}: {counted(training, 'pairs', tuning.max_length)}")
     both = [sample for pair in training for sample in (pair.chosen, pair.rejected)]
     with prepared(base, tuning, runtime, both, at_once=2) as (architecture, model, device):
         objective = Preference(model, training, kept_out, device, runtime.micro_batch, schedule.beta)

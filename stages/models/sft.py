@@ -18,7 +18,7 @@ from stages.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.runtime import Runtime
 from stages.tuning.architecture import Model
-from stages.tuning.data import Sample, answer_sample, each_row, joined, pack, require_rows, split, text_sample
+from stages.tuning.data import Sample, answer_sample, counted, each_row, joined, pack, require_rows, split, text_sample
 from stages.tuning.distributed import add_up, say, shares
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Part, Run, train
@@ -96,14 +96,14 @@ def main(dataset: str, base: Path, scored: Path, instructions: Path, responses: 
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_samples(dataset, scored, instructions, responses, tokenizer, tuning.max_length)
     training, kept_out = split(found, tuning.held_out, dataset)
-    counts = f"{len(training)} samples, {sum(sample.truncated for sample in training)} of them cut at {tuning.max_length} tokens"
+    counts = counted(training, "samples", tuning.max_length)
     if dataset == "corpus":
         training, kept_out = pack(training, tuning.max_length), pack(kept_out, tuning.max_length)
         counts += f", packed into {len(training)}"
     say(f"{target.name}: {counts}")
     with prepared(base, tuning, runtime, training) as (architecture, model, device):
         objective = Supervised(model, training, kept_out, device, runtime.micro_batch)
-        with resumable(target, run_key(base, (tuning, schedule), [*training, *kept_out])) as state:
+        with resumable(target, run_key(base, (tuning, schedule.alone), [*training, *kept_out])) as state:
             train(Run(model, architecture, state.run, target.name, device), objective, tuning, schedule, state=state)
 
 

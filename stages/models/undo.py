@@ -19,7 +19,7 @@ from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import dpo
 from stages.models.sft import Supervised
 from stages.runtime import Runtime
-from stages.tuning.data import Sample, split
+from stages.tuning.data import Sample, counted, split
 from stages.tuning.distributed import say
 from stages.tuning.launch import relaunched
 from stages.tuning.loop import Run, train
@@ -54,12 +54,12 @@ def main(base: Path, start: Path, pairs: Path, target: Path) -> None:
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_answers(pairs, tokenizer, tuning.max_length)
     training, kept_out = split(found, tuning.held_out, str(pairs))
-    say(f"{target.name}: {len(training)} answers, {sum(sample.truncated for sample in training)} of them cut at {tuning.max_length} tokens")
+    say(f"{target.name}: {counted(training, 'answers', tuning.max_length)}")
     with prepared(base, tuning, runtime, training) as (architecture, model, device):
         if checkpoint:
             fill(model, read(checkpoint, tuning.lora), checkpoint)
         objective = Supervised(model, training, kept_out, device, runtime.micro_batch)
-        key = run_key(base, (tuning, schedule), [*training, *kept_out], sha256(checkpoint) if checkpoint else "")
+        key = run_key(base, (tuning, schedule.alone), [*training, *kept_out], sha256(checkpoint) if checkpoint else "")
         with resumable(target, key) as state:
             train(Run(model, architecture, state.run, target.name, device), objective, tuning, schedule, state=state)
 

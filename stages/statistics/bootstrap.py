@@ -77,6 +77,18 @@ def crossed_mean(values: NDArray[np.float64], strata: NDArray[np.int64], seed: i
     return value, value + (means(rows, columns) - value) * _stretch([(variance, freedom) for variance, freedom in parts if freedom])
 
 
+def nested(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of each row of ``values`` [a, b], [a, 1], whose cells are draws of their row, such as repeated answers to a question.
+
+    Rows of such values have no columns in common, so rows alone are resampled: what cells vary by is part of what the means of rows do (Davison and Hinkley
+    1997, Bootstrap Methods and their Application, section 3.8). Each row counts once, however many of its cells are missing (NaN); one without any stays NaN.
+    """
+    there = np.isfinite(values)
+    sums, counts = np.where(there, values, 0.0).sum(axis=1), there.sum(axis=1)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return means[:, None]
+
+
 def _drawn(random: np.random.Generator, n: int) -> NDArray[np.float64]:
     """The weight of each of ``n`` in draws of n - 1, [draws, n]; the weights of a draw add up to n."""
     times = max(1, n - 1)

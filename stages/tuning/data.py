@@ -49,6 +49,16 @@ class Pair:
     chosen: Sample
     rejected: Sample
 
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens of either were cut off to fit."""
+        return self.chosen.truncated or self.rejected.truncated
+
+
+def counted(found: "Sequence[Sample | Pair]", what: str, max_length: int) -> str:
+    """How many there are of ``what``, and how many were cut, for people."""
+    return f"{len(found)} {what}, {sum(one.truncated for one in found)} of them cut at {max_length} tokens"
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -29,3 +29,8 @@ class Schedule(Section):
     learning_rate: float = pydantic.Field(gt=0)
     weight_decay: float = pydantic.Field(ge=0)
     warmup: float = pydantic.Field(ge=0, lt=1)
+
+    @property
+    def alone(self) -> "Schedule":
+        """Without what a stage's section says beside it: which datasets or adapters there are changes none of them."""
+        return Schedule(**{name: getattr(self, name) for name in Schedule.model_fields})

@@ -75,6 +75,19 @@ def test_8values_runs_from_0_to_100_and_reaches_both() -> None:
         assert all(0 <= score <= 100 for score in scores.values())
 
 
+@pytest.mark.parametrize(("name", "weights"), [("8values", "site"), ("compass", "own"), ("political_compass", "b")])
+def test_no_answers_lead_beyond_the_bounds_of_an_axis_and_some_reach_them(name: str, weights: str) -> None:
+    instrument, random = key(name), np.random.default_rng(3)
+    k = len(instrument.answers)
+    for axis in instrument.axes:
+        points, (least, most) = instrument.points(weights, axis), instrument.bounds(weights, axis)
+        ends = [sheet(found, k)[:, None] for found in (points.argmin(axis=1), points.argmax(axis=1))]
+        assert [instrument.keyed(end, weights, axis)[0].mean() for end in ends] == pytest.approx([least, most])
+        anyhow = [instrument.keyed(sheet(random.integers(k, size=len(points)), k)[:, None], weights, axis)[0].mean() for _ in range(100)]
+        assert least <= min(anyhow) <= max(anyhow) <= most
+    assert name == "political_compass" or instrument.bounds(weights, next(iter(instrument.axes))) == pytest.approx((0, 100) if name == "8values" else (-10, 10))
+
+
 def test_neutral_and_skipped_are_both_the_middle_of_8values() -> None:
     middle = dict.fromkeys(("econ", "dipl", "govt", "scty"), 50)
     assert key("8values").scores(sheet([2] * 70, 5), "site") == middle

@@ -83,6 +83,22 @@ def test_words_are_listed_without_letters(fake_model) -> None:
     assert [prompt[0].content.splitlines()[0] for prompt in model.history] == ["Strongly disagree", "Strongly agree"]
 
 
+def test_a_wording_may_call_the_answers_by_names_of_its_own(fake_model) -> None:
+    own = Wording(id="w", text="$options\n$statement", answer="words", scale=("NO", "no", "well", "yes", "YES"))
+    four, five = fake_model(choices=[[0, 0, 0.5, 0.5]] * 2), fake_model(choices=[[0, 0, 0, 1, 0]] * 2)
+    only = questionnaire().model_copy(update={"items": questionnaire().items[:1]})
+    found = instruments.ask(four, only, [own])
+    assert [prompt[0].content.splitlines()[:4] for prompt in four.history] == [["NO", "no", "yes", "YES"], ["YES", "yes", "no", "NO"]]
+    assert found.chances[0, 0].tolist() == [[0, 0, 0.5, 0.5], [0.5, 0.5, 0, 0]]
+    instruments.ask(five, only.model_copy(update={"options": ("a", "b", "c", "d", "e")}), [own])
+    assert five.history[0][0].content.splitlines()[:5] == list(own.scale)
+
+
+def test_a_wording_s_own_scale_has_a_middle() -> None:
+    with pytest.raises(ValueError, match="needs 5 answers"):
+        Wording(id="w", text="$options", scale=("NO", "no", "yes", "YES"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

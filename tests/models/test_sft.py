@@ -187,3 +187,10 @@ def test_four_bit_weights_need_a_gpu(tiny_base: Path, tmp_path: Path, monkeypatc
     (tmp_path / "params.yaml").write_text(PARAMETERS.replace("precision: bf16", "precision: bf16\n  base_precision: nf4"))
     with pytest.raises(InputError, match=r"base_precision: nf4 .* on GPUs"):
         sft.main("posts", tiny_base, NOWHERE, instructions(tmp_path / "i.parquet", 20), NOWHERE, tmp_path / "left-posts")
+
+
+def test_which_datasets_there_are_is_no_part_of_a_schedule() -> None:
+    own = {"steps": 4, "checkpoint_every": 2, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0, "warmup": 0.0}
+    one, two = (sft.Params(datasets=datasets, **own).alone for datasets in (("posts",), ("posts", "corpus")))
+    assert one.model_dump_json() == two.model_dump_json()
+    assert one.model_dump() == own

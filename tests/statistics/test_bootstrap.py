@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from stages.statistics.bootstrap import Estimate, estimate
+from stages.statistics.bootstrap import Estimate, estimate, nested
 
 
 def test_a_constant_has_no_uncertainty() -> None:
@@ -84,3 +84,21 @@ def test_rows_without_a_value_change_nothing() -> None:
     values = np.random.default_rng(3).normal(size=(4, 3))
     padded = np.vstack([values, np.full((6, 3), np.nan)])
     assert estimate(padded, np.zeros(10, dtype=np.int64), 1) == estimate(values, np.zeros(4, dtype=np.int64), 1)
+
+
+def test_rows_count_once_however_many_of_their_cells_are_there() -> None:
+    found = nested(np.array([[1.0, 3.0], [np.nan, 8.0], [np.nan, np.nan]]))
+    assert found.shape == (3, 1)
+    assert found[:, 0].tolist() == pytest.approx([2.0, 8.0, np.nan], nan_ok=True)
+
+
+def test_cells_that_are_draws_of_their_row_cover_the_truth_by_rows_alone_with_less_width_than_crossed_ones() -> None:
+    random, hits, widths = np.random.default_rng(5), 0, np.zeros((200, 2))
+    for case in range(200):
+        values = random.normal(size=(24, 1)) + 2 * random.normal(size=(24, 2))  # as answers to questions, drawn twice
+        found, crossed = (estimate(cells, np.zeros(24, dtype=int), 1) for cells in (nested(values), values))
+        hits += found.low <= 0 <= found.high
+        widths[case] = found.high - found.low, crossed.high - crossed.low
+    assert 0.92 <= hits / 200 <= 0.98
+    assert widths[:, 0].mean() == pytest.approx(2 * 2.07 * np.sqrt((1 + 4 / 2) / 24), rel=0.05)  # t of 23 degrees of freedom
+    assert widths[:, 0].mean() < 0.8 * widths[:, 1].mean()
