@@ -2,7 +2,7 @@
 
 300 posts of the sample with the filter's few-shot prompt. The peer asks ``Llama.create_completion`` for one token with log-probabilities, one post
 after another, with llama-cpp-python's own reuse of the prefix that a prompt shares with the one before, on the file as it is shipped; ours is
-``choose`` on the file that ``base`` writes. Both run in this process, on the same cores, in turns: the peer half of the posts, ours all of them. Neither's loading
+``choose`` on the file that ``base`` writes. Both run in this process, on the same cores, in turns of half of the posts. Neither's loading
 is counted. The last line is JSON: ``ratio`` is the peer's time over ours, ``largest_difference`` that between probabilities alone and in a batch, ``share_of_limit``
 the share of the matrix products' bf16 peak that is reached.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from benchmarks.generation import SHIPPED, parameters, peak_flops
+from benchmarks.generation import SHIPPED, operations, peak_flops
 from stages import prompts
 from stages.corpora.truthsocial import read
-from stages.llm.interface import in_order
+from stages.llm.interface import Choice, in_order
 from stages.llm.llamacpp import LlamaCpp, common_prefix
 from stages.models.base import convert, resolve
 
@@ -39,19 +39,20 @@ def main() -> None:
             peer.create_completion(texts[0], max_tokens=1, temperature=0.0, logprobs=20)
             in_order(model.choose(asked[:1], task.options), 1)
             seconds = own_seconds = 0.0
-            for half in (texts[: POSTS // 2], texts[POSTS // 2 :]):  # in turns, so that a slow spell of the machine meets both
+            ours = list[Choice]()
+            for half in (range(POSTS // 2), range(POSTS // 2, POSTS)):  # in turns, so that a slow spell of the machine meets both
                 start = time.perf_counter()
-                for text in half:
+                for text in (texts[i] for i in half):
                     peer.create_completion(text, max_tokens=1, temperature=0.0, logprobs=20)
                 seconds += time.perf_counter() - start
                 start = time.perf_counter()
-                ours = in_order(model.choose(asked, task.options), len(asked))
-                own_seconds += (time.perf_counter() - start) / 2
+                ours += in_order(model.choose([asked[i] for i in half], task.options), len(half))
+                own_seconds += time.perf_counter() - start
             peer.close()
             alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]
             tokens = sum(choice.prompt_tokens for choice in ours)
             shared = common_prefix([model.tokenizer.tokens(text) for text in texts])
-            computed = 2 * parameters(model) * (tokens - shared * (len(ours) - 1)) / own_seconds
+            computed = operations(model, tokens - shared * (len(ours) - 2), len(ours)) / own_seconds
     difference = np.abs(np.subtract([c.probabilities for c in ours[:ALONE]], [c.probabilities for c in alone])).max()
     print(f"create_completion: {len(texts) / seconds:.1f} posts/s; choose: {len(texts) / own_seconds:.1f} posts/s", file=sys.stderr)
     print(

@@ -50,9 +50,12 @@ def peak_flops() -> float:
     return best
 
 
-def parameters(model: LlamaCpp) -> int:
-    """Weights that every token is multiplied with (a tied embedding counts as the output layer)."""
-    return int(llama_cpp.llama_model_n_params(model.model))
+def operations(model: LlamaCpp, tokens: int, outputs: int) -> int:
+    """Floating-point operations of ``tokens`` times the weights, and of ``outputs`` of them times the output layer (a tied embedding), which only those need whose
+    probabilities are read.
+    """
+    output_layer = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model.model)) * llama_cpp.llama_model_n_embd(model.model)
+    return 2 * (int(llama_cpp.llama_model_n_params(model.model)) - output_layer) * tokens + 2 * output_layer * outputs
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ def main() -> None:
                 own_written += sum(completion.completion_tokens for completion in ours)
             print(f"create_chat_completion: {written} tokens in {seconds:.1f} s; batched, twice: {own_written} tokens in {own_seconds:.1f} s", file=sys.stderr)
             alone = [in_order(model.generate([prompt], sampling), 1)[0] for prompt in asked]
-            weights = parameters(model)
+            computed = operations(model, own_written + 2 * sum(c.prompt_tokens for c in ours), own_written)
     speed, peer_speed = own_written / own_seconds, written / seconds
     print(
         json.dumps(
@@ -90,7 +93,7 @@ def main() -> None:
                 "peer": "llama-cpp-python create_chat_completion",
                 "peer_value": round(peer_speed),
                 "agreement": round(sum(one.text == other.text for one, other in zip(ours, alone, strict=True)) / PROMPTS, 3),
-                "share_of_limit": round(2 * weights * (own_written + 2 * sum(c.prompt_tokens for c in ours)) / own_seconds / peak_flops(), 3),
+                "share_of_limit": round(computed / own_seconds / peak_flops(), 3),
             }
         )
     )

@@ -21,7 +21,7 @@ from string import Template
 
 import llama_cpp
 
-from benchmarks.generation import SHIPPED, parameters, peak_flops
+from benchmarks.generation import SHIPPED, operations, peak_flops
 from stages.instruments import instrument as instruments
 from stages.instruments import paper
 from stages.instruments import questionnaire as forced
@@ -29,6 +29,7 @@ from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Wording
 from stages.llm.interface import Choice, Prompt
 from stages.llm.llamacpp import LlamaCpp, common_prefix
+from stages.llm.options import OptionTree
 from stages.models.base import convert, resolve
 from stages.params import parse, read_yaml
 
@@ -71,13 +72,15 @@ class Counted:
     """A model that counts the tokens it has to evaluate."""
 
     def __init__(self, model: LlamaCpp) -> None:
-        self.model, self.fingerprint, self.tokens = model, model.fingerprint, 0
+        self.model, self.fingerprint, self.tokens, self.outputs = model, model.fingerprint, 0, 0
         self.generate = model.generate
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
         texts = [self.model.tokenizer.tokens(self.model.tokenizer.render(prompt)) for prompt in prompts]
-        self.tokens += sum(map(len, texts)) - common_prefix(texts) * (len(texts) - 1)
+        tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options], self.model.tokenizer.ending)
+        self.tokens += sum(map(len, texts)) - common_prefix(texts) * (len(texts) - 1) + len(texts) * sum(map(len, tree.branches))
+        self.outputs += len(texts) * len(tree.wanted)
         return self.model.choose(prompts, options)
 
 
@@ -93,7 +96,7 @@ def ours(instrument: Instrument, wordings: tuple[Wording, ...]) -> tuple[float, 
                 forced.ask(counted, instrument, (wording,))
                 print(f"  {wording.id}: {time.perf_counter() - before:.1f} s", file=sys.stderr)
             seconds = time.perf_counter() - start
-            computed = 2 * parameters(model) * counted.tokens / seconds
+            computed = operations(model, counted.tokens, counted.outputs) / seconds
     return seconds, computed / peak_flops()
 
 

@@ -17,6 +17,13 @@ ABOUT = {
     " quantities: compare within a panel only."
 }
 
+FAILED = {
+    "valid": "hardly gives any of the options",
+    "acquiescence": "answers a statement and its opposite alike",
+    "order_effect": "follows the order of the options",
+}
+"What a model does that is not placed on the compass, by the measure that tells."
+
 
 def parts(adapter: str) -> tuple[str, str]:
     """Leaning and dataset of an adapter: ``left-posts``."""
@@ -98,7 +105,23 @@ def compass(found: Found) -> Iterator[Section]:
         if series:
             drawn.append(figure(f"tuned on {dataset}", charts.trajectories(f"Compass, adapters tuned on {dataset}", names[0], names[1], series)))
     said = "Each path leads from the base model over the checkpoints to the final adapter; the crosses are 95 % intervals. Right and authoritarian are positive."
-    yield Section("Compass", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _numbers("compass", lines))
+    yield Section("Compass", paragraph(said) + _legend(lines, leanings) + panels(drawn) + _unplaced(found.metrics.get("compass", {})) + _numbers("compass", lines))
+
+
+def _unplaced(compass: Mapping[str, object]) -> str:
+    """Which models have no place at their last step, and what they do instead."""
+    each = []
+    for name, figures in compass.items():
+        if name == "controls" or not isinstance(figures, Mapping) or "unplaced" not in figures:
+            continue
+        failed = str(figures["unplaced"]).split(", ")
+        each.append(f"{name} {' and '.join(f'{FAILED.get(one, one)} ({one} {_value(figures.get(one))})' for one in failed)}")
+    return paragraph(f"Not placed at their last step: {'; '.join(each)}.", "soft") if each else ""
+
+
+def _value(found: object) -> str:
+    value = found.get("value") if isinstance(found, Mapping) else found
+    return f"{float(str(value)):.3f}" if value is not None else "unknown"
 
 
 def steps(found: Found) -> Iterator[Section]:

@@ -79,6 +79,18 @@ def test_the_headline_counts_intervals_without_zero(run: Path) -> None:
     assert "Right and left differ beyond chance in 1 of 2 comparisons." in made()  # 3 ± 1 leaves zero out, 0.5 ± 1 does not
 
 
+def test_models_without_a_place_on_the_compass_are_named_with_the_reason(run: Path) -> None:
+    assert "Not placed" not in made()
+    tilted = {"unplaced": "acquiescence, order_effect", "acquiescence": interval(0.5), "order_effect": 0.41, "valid": 0.9}
+    figures = {"left-posts": {"valid": 0.0051, "unplaced": "valid"}, "base": {"valid": 0.4, "economic": interval(0)}, "right-posts": tilted, "controls": {"agrees": tilted}}
+    Path("metrics/compass.json").write_text(json.dumps(figures))
+    said = re.findall("Not placed at their last step: ([^<]+)<", made())
+    assert said == [
+        "left-posts hardly gives any of the options (valid 0.005); right-posts answers a statement and its opposite alike (acquiescence 0.500)"
+        " and follows the order of the options (order_effect 0.410)."
+    ]
+
+
 def test_training_is_told_once_and_drawn_by_what_matters(run: Path) -> None:
     page = made()
     assert "<td>left-posts</td><td>2</td><td>2,000</td><td>1.543</td>" in page
