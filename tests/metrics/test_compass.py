@@ -48,6 +48,16 @@ def test_responders_without_a_position_are_at_the_centre_and_would_not_be_placed
     assert all(covers(one[axis], 0) for one in found.values() for axis in instrument.axes)
 
 
+def test_responders_answer_wordings_that_have_names_of_their_own_for_the_answers(instrument: Instrument, settings: Params) -> None:
+    scaled = [wording for wording in instrument.wordings if wording.scale]
+    assert scaled
+    assert {name: one["unplaced"] for name, one in control_figures(instrument, scaled, settings).items()} == {
+        "agrees": "acquiescence",
+        "takes_first": "order_effect",
+        "guesses": "order_effect",
+    }
+
+
 def test_a_model_that_fails_a_limit_has_no_placement(instrument: Instrument, settings: Params) -> None:
     answers = forced.ask(Agrees(), instrument, instrument.wordings[:1])
     assert not {"economic", "social"} & figures(answers, instrument, settings).keys()
