@@ -92,9 +92,13 @@ def rerun(before: str, after: str) -> list[str]:
     return [name for name, stage in new.items() if any(stage.get(part) != old.get(name, {}).get(part) for part in ("cmd", "deps", "params"))]
 
 
+AWAY = {"deleted", "not in cache"}
+"What DVC calls an output that is not here: the cache has it, or the cache lacks it too, as in a fresh clone."
+
+
 def pending(status: Mapping[str, Any], lock: str) -> list[str]:
     """The stages that ``dvc repro`` would run by the word of ``dvc status --json``, and those that depend on them; what is merely not on this machine does not count."""
-    away = [path for notes in status.values() for note in notes if isinstance(note, Mapping) for path, state in note.get("changed outs", {}).items() if state == "deleted"]
+    away = [path for notes in status.values() for note in notes if isinstance(note, Mapping) for path, state in note.get("changed outs", {}).items() if state in AWAY]
     found = {name for name, notes in status.items() if any(_asks(note, away) for note in notes)}
     stages = locked(lock)
     while True:

@@ -120,6 +120,8 @@ def test_what_is_merely_not_on_this_machine_need_not_run(branch: Path) -> None:
     assert pull_request.pending(away, lock) == []
     emptied = {"filter@left": [{"changed outs": {"data/scored/left.parquet": "deleted"}}], "agreement": [{"changed deps": {"data/scored": "modified"}}]}
     assert pull_request.pending(emptied, lock) == []  # git keeps the folder for its .gitignore
+    fresh = emptied | {"filter@left": [{"changed outs": {"data/scored/left.parquet": "not in cache"}}]}
+    assert pull_request.pending(fresh, lock) == []  # a clone without a cache
     emptied["agreement"][0]["changed deps"]["stages/metrics/agreement.py"] = "modified"
     assert pull_request.pending(emptied, lock) == ["agreement"]
 
