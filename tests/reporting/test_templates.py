@@ -25,6 +25,13 @@ def test_a_template_holds_the_places_that_dvc_fills(name: str) -> None:
     assert "<DVC_METRIC_Y>" in text
 
 
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"answers"}))
+def test_a_blank_cell_is_left_out_and_not_drawn_at_zero(name: str) -> None:
+    filters = [step["filter"] for step in json.loads(TEMPLATES[name])["transform"] if "filter" in step]
+    for axis in ("X", "Y") if name == "compass" else ("Y",):
+        assert any(f"datum['<DVC_METRIC_{axis}>'] !== ''" in one for one in filters)  # the scale would make a zero of it
+
+
 @pytest.mark.parametrize(("path", "options"), plots(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_plotted_table_has_the_columns_of_its_axes(path: str, options: dict[str, str]) -> None:
     if (ROOT / path).exists():
