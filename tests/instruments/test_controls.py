@@ -20,7 +20,8 @@ def compass() -> Instrument:
 
 
 def place(model: Control, asked: Instrument, wordings: slice, seed: int = 1) -> dict[str, Estimate]:
-    answers = instruments.ask(model, asked, asked.wordings[wordings])
+    named = [wording.model_copy(update={"scale": ()}) for wording in asked.wordings]  # as the stage asks them
+    answers = instruments.ask(model, asked, named[wordings])
     return {axis: estimate(*asked.keyed(answers.mean_chances, axis), seed) for axis in asked.axes}
 
 
