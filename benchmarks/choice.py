@@ -40,13 +40,13 @@ def main() -> None:
             in_order(model.choose(asked[:1], task.options), 1)
             seconds = own_seconds = 0.0
             ours = list[Choice]()
-            for half in (range(POSTS // 2), range(POSTS // 2, POSTS)):  # in turns, so that a slow spell of the machine meets both
+            for half in (slice(POSTS // 2), slice(POSTS // 2, POSTS)):  # in turns, so that a slow spell of the machine meets both
                 start = time.perf_counter()
-                for text in (texts[i] for i in half):
+                for text in texts[half]:
                     peer.create_completion(text, max_tokens=1, temperature=0.0, logprobs=20)
                 seconds += time.perf_counter() - start
                 start = time.perf_counter()
-                ours += in_order(model.choose([asked[i] for i in half], task.options), len(half))
+                ours += in_order(model.choose(asked[half], task.options), len(asked[half]))
                 own_seconds += time.perf_counter() - start
             peer.close()
             alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.instruments.questionnaire import ANSWERS, SCALE, Questionnaire, spaced
+from stages.instruments.questionnaire import ANSWERS, SCALE, Questionnaire, Wording, spaced
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
 
 NUMBERS = ("0", "1", "2", "3", "4")
@@ -120,6 +120,11 @@ class Positioned(Control):
 def without_position(options: tuple[str, ...], seed: int) -> dict[str, Control]:
     """The responders that belong at the centre, by name, for an instrument with these ``options``."""
     return {"agrees": Agrees(options=options), "takes_first": TakesFirst(options=options), "guesses": Guesses(seed, options=options)}
+
+
+def known(wordings: Sequence[Wording]) -> list[Wording]:
+    """``wordings`` with the answers called as the instrument calls them, which is what rules know them by."""
+    return [wording.model_copy(update={"scale": ()}) for wording in wordings]
 
 
 def answers_meant(prompt: Prompt, options: Sequence[str], answers: tuple[str, ...] = ANSWERS) -> NDArray[np.int64]:

@@ -40,17 +40,21 @@ class Instrument:
         """Their names."""
         return tuple(self.key.axes)
 
+    @property
+    def _weights(self) -> str:
+        return next(iter(self.key.sets))
+
     def points(self, axis: str) -> NDArray[np.float64]:
         """What each answer to each item adds to an axis, by the key's first set of weights, [items, k]."""
-        return self.key.points(next(iter(self.key.sets)), axis)
+        return self.key.points(self._weights, axis)
 
     def keyed(self, chances: NDArray[np.float64], axis: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """What each answer says of an axis' score, by the key's first set of weights: see :meth:`stages.instruments.keys.Key.keyed`."""
-        return self.key.keyed(chances, next(iter(self.key.sets)), axis)
+        return self.key.keyed(chances, self._weights, axis)
 
     def bounds(self, axis: str) -> tuple[float, float]:
         """The least and the most that an axis' score can be, by the key's first set of weights."""
-        return self.key.bounds(next(iter(self.key.sets)), axis)
+        return self.key.bounds(self._weights, axis)
 
 
 def load(file: Path, wordings: Path = WORDINGS) -> Instrument:

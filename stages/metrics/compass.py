@@ -122,8 +122,7 @@ def figures(answers: Answers, instrument: Instrument, settings: Params, *, place
 def control_figures(instrument: Instrument, wordings: Sequence[Wording], settings: Params) -> dict[str, Measures]:
     """The measures of responders without a position, taken as a model's are."""
     responders = controls.without_position(instrument.options, settings.seed)
-    named = [wording.model_copy(update={"scale": ()}) for wording in wordings]  # rules know an answer by the instrument's name for it
-    return {name: figures(forced.ask(model, instrument, named), instrument, settings, place_anyway=True) for name, model in responders.items()}
+    return {name: figures(forced.ask(model, instrument, controls.known(wordings)), instrument, settings, place_anyway=True) for name, model in responders.items()}
 
 
 def forced_rows(point: Checkpoint, answers: Answers, instrument: Instrument, wordings: Sequence[Wording]) -> list[dict[str, object]]:

@@ -10,8 +10,8 @@ out  metrics/summary.json: separation.<dataset>.<compass_<axis>|judge> (right mi
          minus that after), before, after, conclusion; judge -> slope and offset by which the judge's figures are corrected, or why they are not
 
 Two models are compared question by question, on the mean of its repeats, and item by item and wording by wording, so what is common to both drops out of
-the interval. What the judge says is corrected
-as its scores of the gold set tell, and the intervals carry the error of that (:mod:`stages.statistics.calibration`); ``uncorrected`` is what it said.
+the interval. What the judge says is corrected as its scores of the gold set tell, and the intervals carry the error of that
+(:mod:`stages.statistics.calibration`); ``uncorrected`` is what it said.
 """
 
 import json

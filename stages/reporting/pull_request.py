@@ -28,6 +28,9 @@ NOTE = """*within*: one of the two values lies in the interval of the other; *be
 beyond are expected where nothing has changed."""
 SIGNS: Mapping[Verdict, str] = {"beyond": "**beyond**", "within": "within", "no interval": "–", "new": "new", "gone": "gone"}
 
+AWAY = {"deleted", "not in cache"}
+"What DVC calls an output that is not here: the cache has it, or the cache lacks it too, as in a fresh clone."
+
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
@@ -90,10 +93,6 @@ def rerun(before: str, after: str) -> list[str]:
     """The stages whose inputs differ between two texts of ``dvc.lock``, in the order of the later one."""
     old, new = locked(before), locked(after)
     return [name for name, stage in new.items() if any(stage.get(part) != old.get(name, {}).get(part) for part in ("cmd", "deps", "params"))]
-
-
-AWAY = {"deleted", "not in cache"}
-"What DVC calls an output that is not here: the cache has it, or the cache lacks it too, as in a fresh clone."
 
 
 def pending(status: Mapping[str, Any], lock: str) -> list[str]:

@@ -114,14 +114,10 @@ def _unplaced(compass: Mapping[str, object]) -> str:
     for name, figures in compass.items():
         if name == "controls" or not isinstance(figures, Mapping) or "unplaced" not in figures:
             continue
-        failed = str(figures["unplaced"]).split(", ")
-        each.append(f"{name} {' and '.join(f'{FAILED.get(one, one)} ({one} {_value(figures.get(one))})' for one in failed)}")
+        values = dict(measures.flat(figures))
+        reasons = [f"{FAILED.get(one, one)} ({one} {values[one,].value:.3f})" for one in str(figures["unplaced"]).split(", ")]
+        each.append(f"{name} {' and '.join(reasons)}")
     return paragraph(f"Not placed at their last step: {'; '.join(each)}.", "soft") if each else ""
-
-
-def _value(found: object) -> str:
-    value = found.get("value") if isinstance(found, Mapping) else found
-    return f"{float(str(value)):.3f}" if value is not None else "unknown"
 
 
 def steps(found: Found) -> Iterator[Section]:

@@ -5,7 +5,7 @@ import pytest
 
 from stages.instruments import consistency, instrument
 from stages.instruments import questionnaire as instruments
-from stages.instruments.controls import Agrees, Control, Guesses, Positioned, TakesFirst, answers_meant
+from stages.instruments.controls import Agrees, Control, Guesses, Positioned, TakesFirst, answers_meant, known
 from stages.instruments.instrument import Instrument
 from stages.llm.interface import Message, Sampling
 from stages.statistics.bootstrap import Estimate, estimate
@@ -20,8 +20,7 @@ def compass() -> Instrument:
 
 
 def place(model: Control, asked: Instrument, wordings: slice, seed: int = 1) -> dict[str, Estimate]:
-    named = [wording.model_copy(update={"scale": ()}) for wording in asked.wordings]  # as the stage asks them
-    answers = instruments.ask(model, asked, named[wordings])
+    answers = instruments.ask(model, asked, known(asked.wordings[wordings]))
     return {axis: estimate(*asked.keyed(answers.mean_chances, axis), seed) for axis in asked.axes}
 
 
