@@ -9,7 +9,7 @@ its parameter, nothing is written, and every mistake is named.
 
 import importlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def changes(preset: Mapping[str, Any], current: Mapping[str, Any], place: str) -
             mistakes.append(f"{name}: a preset gives single values and lists of them")
         elif at != value or type(at) is not type(value):
             found.append(Change(name, at, value))
-    mistakes += _unsuitable(_merged(current, preset), [section for section in preset if section in current])
+    mistakes += unsuitable(_merged(current, preset), [section for section in preset if section in current])
     if mistakes:
         raise InputError(f"{place}: nothing is written, please correct:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
     return found
@@ -102,7 +102,8 @@ def _merged(current: Any, preset: Any) -> Any:
     return preset
 
 
-def _unsuitable(values: Mapping[str, Any], sections: list[str]) -> Iterator[str]:
+def unsuitable(values: Mapping[str, Any], sections: Iterable[str]) -> Iterator[str]:
+    """What in these sections of ``values``, all parameters, their schemas refuse: name and reason of each mistake."""
     for section in sections:
         try:
             if section == "leanings":

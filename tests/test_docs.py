@@ -1,7 +1,7 @@
 """Every command of the documentation runs, in a copy of the repository with small data; every link and file that it names is there.
 
-`dvc exp run` is run up to where stages would: DVC sets the parameters, which may change no other line of params.yaml, and plans what they ask for in a graph
-that has run, with stand-ins for its results. The graph's own test runs such stages. With `--queue` it is run as it stands.
+`dvc exp run` is run up to where stages would: DVC sets the parameters, which must suit their stages, change something, and change no other line of params.yaml,
+and plans what they ask for in a graph that has run, with stand-ins for its results. The graph's own test runs such stages. With `--queue` it is run as it stands.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from stages.preset import leaves
+from stages.preset import leaves, unsuitable
 from tests import repositories
 
 ROOT = Path(__file__).parent.parent
@@ -53,10 +53,12 @@ def plan(command: str, folder: Path) -> None:
     apply_overrides(str(file), settings)  # what DVC does with -S
     after = file.read_text()
     names = {setting.partition("=")[0].lstrip("+~") for setting in settings}
-    old, new = (dict(leaves(YAML(typ="safe").load(text))) for text in (before, after))
+    values = YAML(typ="safe").load(after)
+    assert list(unsuitable(values, {name.partition(".")[0] for name in names})) == []
+    old, new = dict(leaves(YAML(typ="safe").load(before))), dict(leaves(values))
     changed = {".".join(path) for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
-    assert {name for name in changed if not any(name == set_ or name.startswith(f"{set_}.") for set_ in names)} == set()
-    assert all(name in {".".join(path) for path in old} for name in names), names
+    assert changed == names
+    assert names <= {".".join(path) for path in old}
     assert comments(after) == comments(before)
     would = repositories.stages_run(repositories.run(folder, "dvc", "repro", "--dry", *targets))
     file.write_text(before)

@@ -15,33 +15,17 @@ from anyio.from_thread import start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from stages.errors import InputError
-from stages.llm import chat, naming
+from stages.llm import chat
+from stages.llm.answering import Answering, Asked
 from stages.llm.batches import Batches, request_id
 from stages.llm.budget import Budget
 from stages.llm.chat import Body, Reply
-from stages.llm.connection import Connection, RefusedError, Run, StoppedError
-from stages.llm.cutting import cut_at_sentence
+from stages.llm.connection import Connection, Run, StoppedError
 from stages.llm.endpoint import Endpoint, Traffic
-from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling
+from stages.llm.interface import Choice, Completion, Prompt, Sampling
 from stages.workspace import state_folder
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A reply, and the request that it answers."""
-
-    reply: Reply
-    body: Body
-    prompt: Prompt
-    "as it was sent"
-    cut: int = 0
-    "characters that had to be left out of the prompt"
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.reply.prompt_tokens(self.body)
 
 
 @dataclass(frozen=True)
@@ -52,7 +36,7 @@ class _Job(Generic[T]):
     prompt: Prompt
     request: Callable[[Prompt], Body]
     "the first request about it"
-    finish: "Callable[[Prompt, Run, _Asked | None], Awaitable[T]]"
+    finish: "Callable[[Prompt, Run, Asked | None], Awaitable[T]]"
     "makes the answer of the reply to that request, or asks if there is none yet"
 
 
@@ -68,6 +52,7 @@ class Server:
         self.fingerprint = endpoint.fingerprint
         self.budget = Budget(self.traffic.token_limit)
         self._connection = Connection(endpoint, self.traffic, self.budget)
+        self._answering = Answering(endpoint, self._connection)
         self._stack = ExitStack()
         self._portal = self._stack.enter_context(start_blocking_portal())
 
@@ -94,7 +79,7 @@ class Server:
         if sampling.top_k and self.endpoint.speaks_openai:
             raise InputError(f"top_k = {sampling.top_k} cannot be asked of {self.endpoint.base_url}. Set it to 0, or the dialect to 'extended' if that server knows it.")
         request = partial(chat.writing, self.endpoint, sampling, repeat)
-        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._write, request)) for index, prompt in enumerate(prompts)))
+        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.write, request)) for index, prompt in enumerate(prompts)))
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`; a server tells less than a model in process.
@@ -114,86 +99,7 @@ class Server:
         if not all(options) or len(set(options)) < len(options):
             raise ValueError("options must differ and not be empty")
         request = partial(chat.listing, self.endpoint, "") if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0, listed=False)
-        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._choose, options)) for index, prompt in enumerate(prompts)))
-
-    # ---- one prompt
-
-    async def _write(self, request: Callable[[Prompt], Body], prompt: Prompt, run: Run, given: _Asked | None) -> Completion:
-        try:
-            asked = given or await self._ask(request, prompt, run)
-        except RefusedError as refused:
-            if refused.reason != "withheld":
-                raise
-            return Completion("", "stop", 0, 0)
-        return asked.reply.completion(asked.body, asked.cut)
-
-    async def _choose(self, options: Sequence[str], prompt: Prompt, run: Run, given: _Asked | None) -> Choice:
-        listed: dict[str, naming.Listing] = {}
-        try:
-            if not self.endpoint.top_logprobs:
-                return await self._vote(options, prompt, run, listed, given)
-            asked = await self._list(prompt, run, listed, given)
-            if asked:
-                found = await self._follow(options, asked.prompt, run, listed)
-                if found:
-                    return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut)
-            return await self._vote(options, prompt, run, listed, None)
-        except RefusedError as refused:
-            if refused.reason != "withheld":
-                raise
-            return Choice((1 / len(options),) * len(options), 0.0, 0)
-
-    async def _list(self, prompt: Prompt, run: Run, listed: dict[str, naming.Listing], given: _Asked | None) -> _Asked | None:
-        """Ask for the likeliest first tokens; nothing if the server gives none."""
-        try:
-            asked = given or await self._ask(partial(chat.listing, self.endpoint, ""), prompt, run)
-        except RefusedError as refused:
-            if refused.reason != "no log-probabilities":
-                raise
-            return None
-        listed |= asked.reply.listed(self.endpoint.top_logprobs)
-        return asked if listed else None
-
-    async def _follow(self, options: Sequence[str], prompt: Prompt, run: Run, listed: dict[str, naming.Listing]) -> naming.Naming | None:
-        """Ask on after the beginnings that options share, while the server lets itself be told how to begin and reports the probabilities of free answers all the same."""
-        while isinstance(found := naming.by_tokens(listed, options), naming.Untold):
-            if self.endpoint.speaks_openai:
-                return None
-            after = (await self._ask(partial(chat.listing, self.endpoint, found.beginning), prompt, run)).reply.listed(self.endpoint.top_logprobs)
-            if found.beginning not in after or naming.is_constrained(after.get("", ()), found.beginning):
-                return None
-            listed |= {beginning: after[beginning] for beginning in after if beginning not in listed}
-        return found
-
-    async def _vote(self, options: Sequence[str], prompt: Prompt, run: Run, listed: dict[str, naming.Listing], given: _Asked | None) -> Choice:
-        """Choose by drawn answers: by the probabilities along them if those suffice at last, or else by their number."""
-        known, texts = bool(listed), list[str]()
-        while len(texts) < self.endpoint.votes:
-            asked = given or await self._ask(partial(chat.voting, self.endpoint, options, len(texts), listed=known), prompt, run)
-            given = None
-            texts += asked.reply.texts
-            listed |= {beginning: tokens for beginning, tokens in asked.reply.listed(self.endpoint.top_logprobs).items() if beginning not in listed}
-            if known and isinstance(found := naming.by_tokens(listed, options), naming.Naming):
-                break
-        else:
-            found = naming.by_votes(texts[: self.endpoint.votes], options)
-        return Choice(found.probabilities, found.mass, asked.prompt_tokens, asked.cut)
-
-    async def _ask(self, request: Callable[[Prompt], Body], prompt: Prompt, run: Run) -> _Asked:
-        """Send a request, with a shorter last turn while the server finds the prompt too long."""
-        cut = 0
-        while True:
-            body = request(prompt)
-            try:
-                return _Asked(await self._connection.chat(body, run), body, prompt, cut)
-            except RefusedError as refused:
-                text = prompt[-1].content
-                shorter = cut_at_sentence(text, len(text) * 3 // 4)
-                if refused.reason != "too long" or not shorter:
-                    raise
-            prompt, cut = (*prompt[:-1], Message(prompt[-1].role, shorter)), cut + len(text) - len(shorter)
-
-    # ---- all prompts
+        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.choose, options)) for index, prompt in enumerate(prompts)))
 
     def _answers(self, n: int, jobs: Iterable[_Job[T]]) -> Iterator[tuple[int, T]]:
         """Answers to ``n`` prompts as they come; after the last one, the fault that ended the run, if there was one."""
@@ -220,7 +126,7 @@ class Server:
 
     async def _work(self, jobs: Iterable[_Job[T]], results: MemoryObjectSendStream[tuple[int, T]]) -> InputError | None:
         run = Run()
-        feed, waiting = anyio.create_memory_object_stream[tuple[_Job[T], _Asked | None]](0)
+        feed, waiting = anyio.create_memory_object_stream[tuple[_Job[T], Asked | None]](0)
         async with results, anyio.create_task_group() as group:
             for _ in range(self.traffic.concurrency):
                 group.start_soon(self._worker, waiting.clone(), results, run)
@@ -228,8 +134,8 @@ class Server:
             await run.guard(self._feed_batches if self.traffic.batch_api else self._feed, jobs, feed, run)
         return run.fault
 
-    async def _worker(self, waiting: MemoryObjectReceiveStream[tuple[_Job[T], _Asked | None]], results: MemoryObjectSendStream[tuple[int, T]], run: Run) -> None:
-        async def finish(job: _Job[T], given: _Asked | None) -> None:
+    async def _worker(self, waiting: MemoryObjectReceiveStream[tuple[_Job[T], Asked | None]], results: MemoryObjectSendStream[tuple[int, T]], run: Run) -> None:
+        async def finish(job: _Job[T], given: Asked | None) -> None:
             await results.send((job.index, await job.finish(job.prompt, run, given)))
 
         async with waiting:
@@ -237,13 +143,13 @@ class Server:
                 if not await run.guard(finish, job, given):
                     return
 
-    async def _feed(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], _Asked | None]], _run: Run) -> None:
+    async def _feed(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], Asked | None]], _run: Run) -> None:
         async with feed:
             with suppress(anyio.BrokenResourceError):  # no worker is left, as the run has ended
                 for job in jobs:
                     await feed.send((job, None))
 
-    async def _feed_batches(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], _Asked | None]], run: Run) -> None:
+    async def _feed_batches(self, jobs: Iterable[_Job[T]], feed: MemoryObjectSendStream[tuple[_Job[T], Asked | None]], run: Run) -> None:
         """Equal requests are sent once; those that fail alone are left to the workers."""
         bodies, asking = dict[str, Body](), dict[str, list[_Job[T]]]()
         for job in jobs:
@@ -255,7 +161,7 @@ class Server:
         async def emit(id: str, reply: Reply | None) -> None:
             for job in asking[id]:
                 try:
-                    await feed.send((job, _Asked(reply, bodies[id], job.prompt) if reply else None))
+                    await feed.send((job, Asked(reply, bodies[id], job.prompt) if reply else None))
                 except anyio.BrokenResourceError:
                     raise StoppedError from None
 

@@ -159,6 +159,16 @@ def split(table: Interviews, settings: Params, share: float) -> tuple[list[Row],
     return seen, [row for row, out in zip(table.rows, kept_out, strict=True) if out and row["item"] in known]
 
 
+def require_comparisons(training: Sequence[Panel], settings: Params) -> None:
+    """:raises InputError: if the fairness term has nobody to compare on most panels."""
+    alone = sum(len({sample.group for sample in panel.samples} - {-1}) < 2 for panel in training)
+    if settings.beta and alone * 2 > len(training):
+        raise InputError(
+            f"params.yaml: simulate.beta: {alone} of {len(training)} panels hold one group of simulate.parity only, so that the fairness term compares nobody there. "
+            "A panel is shown the options in one order: set interview.orders to both; or name another attribute under simulate.parity, or set simulate.beta to 0."
+        )
+
+
 def spread(some: Sequence[Panel], n: int) -> list[Panel]:
     """At most ``n`` panels from all over ``some``, so that every item has its share."""
     return [some[i * len(some) // n] for i in range(n)] if 0 < n < len(some) else list(some) if n else []
@@ -176,6 +186,7 @@ def main(base: Path, source: Path, target: Path) -> None:
     with tokenizer_of(base / "model.gguf") as tokenizer:
         ending = list(tokenizer.ending)
         training, validating = (prepare(rows, seen, task, tokenizer, settings, labels, tuning.seed) for rows in (seen, unseen))
+    require_comparisons(training, settings)
     kept_out = spread(validating, settings.validation)
     say(f"{target.name}: {len(training)} panels, {min(len(training), settings.steps * settings.batch_size)} of them are trained on")
     samples = [sample for panel in (*training, *kept_out) for sample in panel.samples]

@@ -15,7 +15,7 @@ from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import simulate
-from stages.models.simulate import Params, Simulation, check, prepare, split, spread
+from stages.models.simulate import Params, Simulation, check, prepare, require_comparisons, split, spread
 from stages.params import parse
 from stages.surveys import interviews
 from stages.surveys.asking import ask
@@ -211,6 +211,13 @@ def test_what_has_no_effect_is_no_objection() -> None:
     check(settings(hidden="party"), TABLE)
     with pytest.raises(InputError, match="alpha or beta must be above 0"):
         parse(Params, VALUES | {"alpha": 0.0}, "params.yaml: simulate")
+
+
+def test_a_fairness_term_that_compares_nobody_is_refused() -> None:
+    with pytest.raises(InputError, match=r"simulate\.beta: 2 of 3 panels hold one group of simulate\.parity only.*set interview\.orders to both"):
+        require_comparisons([panel(1), panel(), panel(1)], settings(beta=1.0))
+    require_comparisons([panel(1), panel()], settings(beta=1.0))
+    require_comparisons([panel(1)], settings())
 
 
 def workplace(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> None:
