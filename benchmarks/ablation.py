@@ -16,7 +16,7 @@ from typing import Any
 from stages.results import six_digits
 from stages.workspace import state_folder
 
-BUDGET = ("simulate.steps=16", "simulate.checkpoint_every=16", "opinion.respondents=80", "opinion.min_group=15")
+BUDGET = ("simulate.steps=30", "simulate.checkpoint_every=30", "opinion.respondents=80", "opinion.min_group=15")
 DEFAULT, FOREST = "default", "random forest"
 ARMS: dict[str, tuple[str, ...]] = {
     DEFAULT: (),
