@@ -11,6 +11,7 @@ out  metrics/judge.json: <adapter> -> readable (share of answers that could be s
 A judge sees the question and the text, not who wrote it, and no language model judges itself unless it is told to.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pydantic
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -54,7 +56,15 @@ class Questions(Section):
     """The file of questions."""
 
     wording: str
-    questions: tuple[Question, ...]
+    questions: tuple[Question, ...] = pydantic.Field(min_length=1)
+
+    @pydantic.field_validator("questions")
+    @classmethod
+    def _differ(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
+        twice = sorted(id for id, n in Counter(question.id for question in value).items() if n > 1)
+        if twice:
+            raise ValueError(f"give each question an id of its own; more than one has {', '.join(twice)}")
+        return value
 
 
 def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[list[str]]:

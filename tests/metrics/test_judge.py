@@ -4,11 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.errors import InputError
 from stages.instruments.judges import Labelled, calibrated
 from stages.metrics.judge import Question, Questions, answer, between, figures, rows, write
+from stages.params import parse, read_yaml
 from stages.statistics.undefined import Undefined
 from stages.tuning.checkpoints import Checkpoint
 
+ROOT = Path(__file__).parents[2]
 UNKNOWN = Undefined("no gold")
 GOLD = Labelled([f"t{i}" for i in range(40)], np.linspace(0, 20, 40), ["t"] * 40, np.zeros(40, dtype=bool))
 
@@ -75,3 +78,21 @@ def test_a_row_holds_every_judge(fake_model) -> None:  # type: ignore[no-untyped
     found = rows(Checkpoint("base", 0, None), asked, texts, {"score": np.arange(4.0).reshape(2, 2), "llm": np.full((2, 2), np.nan)})
     assert [(row["question"], row["repeat"], row["text"], row["score"]) for row in found] == [("a", 0, "1", 0), ("a", 1, "3", 1), ("b", 0, "2", 2), ("b", 1, "4", 3)]
     assert np.isnan(found[0]["llm"])
+
+
+def test_questions_are_told_apart_by_their_ids() -> None:
+    again = {"wording": "$question", "questions": [{"id": "a", "topic": "t", "text": text} for text in ("Why?", "How?")]}
+    with pytest.raises(InputError, match=r"questions\.yaml\.questions: .*more than one has a"):
+        parse(Questions, again, "questions.yaml")
+    with pytest.raises(InputError, match=r"questions\.yaml\.questions"):
+        parse(Questions, {"wording": "$question", "questions": []}, "questions.yaml")
+
+
+def test_the_shipped_questions_ask_both_sides_about_the_other() -> None:
+    asked = parse(Questions, read_yaml(ROOT / "prompts/instruments/questions.yaml"), "questions.yaml").questions
+    assert {question.topic for question in asked} == {"parties", "politicians", "ideology", "policy"}
+    democrats, republicans = {"obama", "sanders", "warren", "hillary_clinton"}, {"bush", "cruz", "reagan", "mcconnell"}
+    assert {question.id.removeprefix("politician_") for question in asked if question.topic == "politicians"} == democrats | republicans
+    taught = [line.partition("about ")[2].rstrip("?\n") for line in (ROOT / "prompts/respond.yaml").read_text().splitlines() if "instruction: What do you think about" in line]
+    assert len(taught) == 24
+    assert not [(subject, question.text) for subject in taught for question in asked if subject.lower() in question.text.lower()]
