@@ -68,20 +68,27 @@ def papers_way(instrument: Instrument) -> PapersWay:
     return PapersWay(seconds / len(part) * len(instrument.items), tokens / seconds, answered)
 
 
-class Counted:
-    """A model that counts the tokens it has to evaluate."""
+class Remembered:
+    """A model that remembers what it was asked, so that the tokens can be counted when the time is taken."""
 
     def __init__(self, model: LlamaCpp) -> None:
-        self.model, self.fingerprint, self.tokens, self.outputs = model, model.fingerprint, 0, 0
-        self.generate = model.generate
+        self.model, self.fingerprint, self.generate = model, model.fingerprint, model.generate
+        self.asked = list[tuple[Sequence[Prompt], Sequence[str]]]()
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        texts = [self.model.tokenizer.tokens(self.model.tokenizer.render(prompt)) for prompt in prompts]
-        tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options], self.model.tokenizer.ending)
-        self.tokens += sum(map(len, texts)) - common_prefix(texts) * (len(texts) - 1) + len(texts) * sum(map(len, tree.branches))
-        self.outputs += len(texts) * len(tree.wanted)
+        self.asked.append((prompts, options))
         return self.model.choose(prompts, options)
+
+    def operations(self) -> int:
+        """Floating-point operations that all of it took."""
+        tokens = outputs = 0
+        for prompts, options in self.asked:
+            texts = [self.model.tokenizer.tokens(self.model.tokenizer.render(prompt)) for prompt in prompts]
+            tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options], self.model.tokenizer.ending)
+            tokens += sum(map(len, texts)) - common_prefix(texts) * (len(texts) - 1) + len(texts) * sum(map(len, tree.branches))
+            outputs += len(texts) * len(tree.wanted)
+        return operations(self.model, tokens, outputs)
 
 
 def ours(instrument: Instrument, wordings: tuple[Wording, ...]) -> tuple[float, float]:
@@ -89,14 +96,14 @@ def ours(instrument: Instrument, wordings: tuple[Wording, ...]) -> tuple[float, 
     with tempfile.TemporaryDirectory() as folder:
         convert(resolve(SHIPPED), "BF16", Path(folder))
         with LlamaCpp(Path(folder) / "model.gguf", context=512) as model:
-            counted = Counted(model)
+            remembered = Remembered(model)
             start = time.perf_counter()
             for wording in wordings:
                 before = time.perf_counter()
-                forced.ask(counted, instrument, (wording,))
+                forced.ask(remembered, instrument, (wording,))
                 print(f"  {wording.id}: {time.perf_counter() - before:.1f} s", file=sys.stderr)
             seconds = time.perf_counter() - start
-            computed = operations(model, counted.tokens, counted.outputs) / seconds
+            computed = remembered.operations() / seconds
     return seconds, computed / peak_flops()
 
 
