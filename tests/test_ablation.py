@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docs/ablation.json"
 
 
-@pytest.mark.skipif(not FILE.exists(), reason="docs/ablation.json is made by `python -m benchmarks.ablation`, which was not run yet")
 def test_the_page_is_made_of_the_committed_figures() -> None:
     found = json.loads(FILE.read_text(encoding="utf-8"))
     assert (ROOT / "docs/ablation.md").read_text(encoding="utf-8") == ablation.page(found)
