@@ -78,7 +78,7 @@ interview:
   held_out_items: codebook
   held_out_respondents: 0.25
   wordings: 3
-  orders: all
+  orders: both
   train_variants: 1
   test_variants: 2
   unstated:
