@@ -69,7 +69,7 @@ def papers_way(instrument: Instrument) -> PapersWay:
 
 
 class Remembered:
-    """A model that remembers what it was asked, so that the tokens can be counted when the time is taken."""
+    """A model that remembers what it was asked, so that tokens are counted once the clock has stopped."""
 
     def __init__(self, model: LlamaCpp) -> None:
         self.model, self.fingerprint, self.generate = model, model.fingerprint, model.generate

@@ -93,6 +93,7 @@ def test_the_shipped_questions_ask_both_sides_about_the_other() -> None:
     assert {question.topic for question in asked} == {"parties", "politicians", "ideology", "policy"}
     democrats, republicans = {"obama", "sanders", "warren", "hillary_clinton"}, {"bush", "cruz", "reagan", "mcconnell"}
     assert {question.id.removeprefix("politician_") for question in asked if question.topic == "politicians"} == democrats | republicans
-    taught = [line.partition("about ")[2].rstrip("?\n") for line in (ROOT / "prompts/respond.yaml").read_text().splitlines() if "instruction: What do you think about" in line]
+    turns = read_yaml(ROOT / "prompts/respond.yaml")["turns"].values()
+    taught = [turn["instruction"].removeprefix("What do you think about ").rstrip("?") for side in turns for turn in side]
     assert len(taught) == 24
     assert not [(subject, question.text) for subject in taught for question in asked if subject.lower() in question.text.lower()]
