@@ -6,8 +6,8 @@ after another, with llama-cpp-python's own reuse of the prefix that a prompt sha
 is counted. The last line is JSON: ``ratio`` is the peer's time over ours, ``largest_difference`` that between probabilities alone and in a batch, ``share_of_limit``
 the share of the matrix products' bf16 peak that is reached.
 
-Under half of that peak is reached. On two cores with AVX-512 and BF16, llama.cpp spends about 44 % of the time in bf16 products, and 9 % more clearing their
-sums, for they are short (576 numbers in SmolLM2-135M). Attention takes 25 %: in single precision, and over cells that a post does not see.
+Under half of that peak is reached where AVX-512 has BF16: besides the products, most of the time goes to attention, which llama.cpp computes in single
+precision, and to clearing the products' sums.
 """
 
 import json
