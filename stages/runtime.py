@@ -9,7 +9,7 @@ class Runtime(Section):
     """Fits the work to the machine."""
 
     sequences: int
-    "answers that are written side by side, at most 254"
+    "answers that are written side by side, at most 255"
     micro_batch: int = pydantic.Field(ge=1)
     "samples that are trained on side by side"
     device: str

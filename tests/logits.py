@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.llm.context import Batch, Numbers
+from stages.llm.context import Batch
 from stages.llm.llamacpp import LlamaCpp
 
 
 def llama_logits(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
     """llama.cpp's logits [s, v] at every position of a text."""
-    context = model._context(Numbers.BF16)
-    context.clear()
+    context = model._context(1, len(tokens), apart=True)
     batch = Batch()
     for position, token in enumerate(tokens):
         batch.add(token, position, [0], logits=True)
     context.evaluate(batch)
-    return np.stack([context.logits(row).copy() for row in range(len(tokens))])
+    logits = np.stack([context.logits(row).copy() for row in range(len(tokens))])
+    context.free()
+    return logits

@@ -3,7 +3,6 @@
 import ctypes
 import os
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import llama_cpp
@@ -12,35 +11,34 @@ from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 BATCH = 511  # tokens evaluated at once, less one for ``Context.evaluate``: more does not run faster on a CPU and takes more memory
-SEQUENCES = 255  # llama.cpp's limit, less one for ``Context.evaluate``
-
-
-class Numbers(Enum):
-    """The 2-byte numbers that keys and values are kept in, which decide how llama.cpp attends."""
-
-    F16 = GGMLQuantizationType.F16.value
-    "many tokens at a time: fast for long texts, sums depend on what else is evaluated"
-    BF16 = GGMLQuantizationType.BF16.value
-    "one token at a time: fast for the last token of many texts, sums depend on the order of a text's cells alone"
+SEQUENCES = 256  # llama.cpp's limit
 
 
 class Context:
-    """Memory for sequences of tokens, and the means to extend them."""
+    """Memory for sequences of tokens, and the means to extend them.
 
-    def __init__(self, model: Any, cells: int, numbers: Numbers) -> None:
-        """Room for ``cells`` tokens of ``model`` in up to ``SEQUENCES`` sequences; a token that several share counts once.
+    Sequences share their memory or keep apart, which also decides how llama.cpp attends. Shared, a copy costs nothing, and many tokens attend at a time
+    to all that is in memory, which suits texts; keys and values are half floats then. Apart, each token attends for itself to its own sequence, which suits the next
+    token of many answers and rounds the same whatever else is evaluated; keys and values are bfloat16, and a copy is made in memory.
+    """
+
+    def __init__(self, model: Any, sequences: int, cells: int, *, apart: bool) -> None:
+        """Room for ``sequences`` of ``model``, at most ``SEQUENCES``, and ``cells`` tokens, of each sequence if they keep ``apart`` and else of all.
+
+        A token that several sequences share counts once.
 
         :raises MemoryError: if there is not enough.
         """
+        self.sequences = sequences
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = cells, SEQUENCES + 1, True
+        params.n_ctx, params.n_seq_max, params.kv_unified = cells * sequences if apart else cells, sequences, not apart
         params.n_batch = params.n_ubatch = BATCH + 1
-        params.type_k = params.type_v = numbers.value
+        params.type_k = params.type_v = (GGMLQuantizationType.BF16 if apart else GGMLQuantizationType.F16).value
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         self._context = llama_cpp.llama_init_from_model(model, params)
         if not self._context:
-            raise MemoryError(f"no memory for {cells} tokens")
+            raise MemoryError(f"no memory for {params.n_ctx} tokens")
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
 
@@ -54,28 +52,31 @@ class Context:
         """Forget all sequences."""
         llama_cpp.llama_memory_clear(self._memory, False)
 
-    def forget(self, sequence: int) -> None:
-        """Forget one sequence."""
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    def forget(self, sequence: int, start: int = 0) -> None:
+        """Forget one sequence from position ``start`` on."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
     def copy(self, source: int, target: int) -> None:
-        """Begin the empty sequence ``target`` with all of ``source``, which takes no memory."""
+        """Begin ``target``, which must be empty where sequences share their memory, with all of ``source``."""
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def evaluate(self, batch: "Batch") -> None:
         """Append the tokens of ``batch`` to their sequences.
 
-        llama.cpp multiplies a single row by another routine than several, with other rounding: a lone one gets a companion.
+        llama.cpp multiplies a single row by another routine than several, with other rounding: a lone one gets a companion, which follows the last token and is
+        forgotten.
         """
         rows, read = batch.size, batch.read
         lone = rows == 1 or read == 1
         if lone:
-            batch.add(batch.raw.token[0], 0, [SEQUENCES], logits=read > 0)
+            token, position, sequences = batch.last()
+            batch.add(token, position + 1, sequences, logits=read > 0)
         code = llama_cpp.llama_decode(self._context, batch.raw)
         if code:
             raise RuntimeError(f"llama_decode ended with {code}")
         if lone:
-            self.forget(SEQUENCES)
+            for sequence in sequences:
+                self.forget(sequence, position + 1)
             batch.shorten(rows, read)
 
     def extend(self, sequence: int, tokens: Sequence[int], start: int) -> None:
@@ -119,6 +120,11 @@ class Batch:
     def shorten(self, rows: int, read: int) -> None:
         """Keep the first ``rows``, of which ``read`` are wanted."""
         self.raw.n_tokens, self.read = rows, read
+
+    def last(self) -> tuple[int, int, list[int]]:
+        """The token that was added last, its position and its sequences."""
+        row = self.size - 1
+        return self.raw.token[row], self.raw.pos[row], list(self.raw.seq_id[row][: self.raw.n_seq_id[row]])
 
     def add(self, token: int, position: int, sequences: Sequence[int], *, logits: bool) -> int:
         """Add a token that belongs to ``sequences``; its row."""

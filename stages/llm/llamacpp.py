@@ -1,12 +1,12 @@
 """llama.cpp in process: many sequences in one batch, a shared prefix evaluated once, adapters swapped without reloading.
 
 llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Probabilities of options depend very
-slightly on which prompts share a batch (floating-point sums are taken in another order). Greedy answers are the same alone and in a batch, except
-where one spans the end and the beginning of the memory, which rounds differently and now and then turns a close decision.
+slightly on which prompts share a batch (floating-point sums are taken in another order). Written answers are the same alone and in a batch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,26 @@ from numpy.typing import NDArray
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
-from stages.llm.context import BATCH, SEQUENCES, Batch, Context, Numbers
+from stages.llm.context import BATCH, SEQUENCES, Batch, Context
 from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
-from stages.llm.memory import Memory
 from stages.llm.options import OptionTree, Tokens
 from stages.llm.sampling import draw, generator
 from stages.llm.tokenizer import Tokenizer, load_model
 
-VERSION = f"llama.cpp {llama_cpp.__version__} 3"
+VERSION = f"llama.cpp {llama_cpp.__version__} 4"
 "Part of every fingerprint: to be changed with whatever changes answers here."
-LENGTHS = 8
-"Memory holds so many answers of full length, or many more short ones, if there is enough."
+CELLS = 256
+"Memory of a sequence comes in multiples of so many tokens."
 
 
 class LlamaCpp:
     """A GGUF model, with at most one adapter attached at a time."""
 
-    def __init__(self, file: Path, sequences: int = 32, context: int = 1024) -> None:
+    def __init__(self, file: Path, sequences: int = 64, context: int = 1024) -> None:
         """Load ``file``.
 
-        Up to ``sequences`` answers (at most 254) are written side by side, each of up to ``context`` tokens (prompt and answer).
+        Up to ``sequences`` answers (at most 255) are written side by side, each of up to ``context`` tokens (prompt and answer).
 
         :raises InputError: if the file is missing, llama.cpp cannot load it, or the memory does not suffice.
         """
@@ -47,12 +46,12 @@ class LlamaCpp:
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
         self._adapters: dict[Path, Any] = {}
         self._adapter: Any = None
-        self._contexts: dict[Numbers, Context] = {}
+        self._choosing: Context | None = None
         try:
-            self._cells = _cells(context, bytes_per_cell(self.model), psutil.virtual_memory().available)
+            _fitting(bytes_per_cell(self.model), context, 2)
         except MemoryError as error:
             self.close()
-            raise InputError(f"{file}: {error}. Lower the context in params.yaml, or end other programs.") from error
+            raise self._too_large(error) from error
 
     def attach(self, adapter: Path | None) -> None:
         """Answer from here on with a LoRA ``adapter`` (GGUF) on top of the base, or with the base alone.
@@ -69,23 +68,25 @@ class LlamaCpp:
             handle = self._adapters[adapter]
             fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
         self._adapter, self.fingerprint = handle, fingerprint
-        for context in self._contexts.values():
-            context.attach(handle)
+        if self._choosing:
+            self._choosing.attach(handle)
 
-    def _context(self, numbers: Numbers) -> Context:
-        """The context that keeps ``numbers``, made when it is first needed."""
-        if numbers not in self._contexts:
-            try:
-                self._contexts[numbers] = Context(self.model, self._cells, numbers)
-            except MemoryError as error:
-                raise InputError(f"{self.file}: {error}. Lower the context in params.yaml, or end other programs.") from error
-            self._contexts[numbers].attach(self._adapter)
-        return self._contexts[numbers]
+    def _context(self, sequences: int, cells: int, *, apart: bool) -> Context:
+        """Memory as :class:`stages.llm.context.Context` says, for the adapter that is attached."""
+        try:
+            made = Context(self.model, sequences, cells, apart=apart)
+        except MemoryError as error:
+            raise self._too_large(error) from error
+        made.attach(self._adapter)
+        return made
+
+    def _too_large(self, error: MemoryError) -> InputError:
+        return InputError(f"{self.file}: {error}. Lower the context in params.yaml, or end other programs.")
 
     def close(self) -> None:
         """Free the model; llama.cpp complains if the interpreter ends before."""
-        for context in self._contexts.values():
-            context.free()
+        if self._choosing:
+            self._choosing.free()
         llama_cpp.llama_model_free(self.model)
 
     def __enter__(self) -> "LlamaCpp":
@@ -115,35 +116,44 @@ class LlamaCpp:
             raise InputError(f"answers of {sampling.max_tokens} tokens leave no room for prompts within a context of {self.context}. Raise it in params.yaml.")
         waiting = [(index, *self._prompt_tokens(prompt, self.context - sampling.max_tokens)) for index, prompt in enumerate(prompts)]
         waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
-        context = self._context(Numbers.BF16)
-        shared = _share_prefix(context, [tokens for _, tokens, _ in waiting])
-        memory = Memory(self._cells - shared - 1, range(1, SEQUENCES), self.sequences, context.forget)
-        batch, running = Batch(), list[_Answer]()
-        while waiting or running:
-            batch.clear()
-            for answer in running:
-                answer.row = batch.add(answer.last, answer.position, [answer.sequence], logits=True)
-            while waiting and batch.size < BATCH:
-                sequence = memory.begin(len(waiting[-1][1]) - shared + sampling.max_tokens)
-                if sequence is None:
-                    break
-                index, tokens, cut = waiting.pop()
-                answer = _Answer(index, sequence, len(tokens), cut, generator(sampling, repeat, tokens))
-                context.copy(0, sequence)
-                rest = tokens[shared:]
-                if len(rest) > BATCH - batch.size:  # all but the last token in batches of its own
-                    context.extend(sequence, rest[:-1], shared)
-                    rest = rest[-1:]
-                for position, token in enumerate(rest, len(tokens) - len(rest)):
-                    answer.row = batch.add(token, position, [sequence], logits=position == len(tokens) - 1)
-                running.append(answer)
-            context.evaluate(batch)
-            for answer in list(running):
-                completion = self._step(answer, sampling, context.logits(answer.row))
-                if completion:
-                    running.remove(answer)
-                    memory.end(answer.sequence, answer.prompt_tokens - shared + answer.count)
-                    yield answer.index, completion
+        if not waiting:
+            return
+        shared, longest = common_prefix([tokens for _, tokens, _ in waiting]), len(waiting[0][1]) + sampling.max_tokens
+        batch, running = Batch(), list[_Answer]()  # each answer is written in the sequence after its place there; sequence 0 is what all prompts begin with
+        with self._apart(len(waiting) + 1, longest) as context:
+            context.extend(0, waiting[0][1][:shared], 0)
+            while waiting or running:
+                while waiting and len(running) < context.sequences - 1:
+                    index, tokens, cut = waiting.pop()
+                    running.append(_Answer(index, len(tokens), cut, generator(sampling, repeat, tokens), tokens[-1], len(tokens) - 1))
+                    context.copy(0, len(running))
+                    context.extend(len(running), tokens[shared:-1], shared)
+                batch.clear()
+                for sequence, answer in enumerate(running, 1):
+                    batch.add(answer.last, answer.position, [sequence], logits=True)
+                context.evaluate(batch)
+                for place, answer in reversed(list(enumerate(running))):
+                    completion = self._step(answer, sampling, context.logits(place))
+                    if completion:
+                        moved = running.pop()  # to where the answer was: llama.cpp evaluates together what lies side by side
+                        if moved is not answer:
+                            running[place] = moved
+                            context.copy(len(running) + 1, place + 1)
+                        yield answer.index, completion
+
+    @contextmanager
+    def _apart(self, sequences: int, length: int) -> Iterator[Context]:
+        """Memory for up to ``sequences`` of up to ``length`` tokens each, as many as are wanted and fit."""
+        cells = -(-length // CELLS) * CELLS
+        try:
+            fitting = _fitting(bytes_per_cell(self.model), cells, 2)
+        except MemoryError as error:
+            raise self._too_large(error) from error
+        context = self._context(min(sequences, self.sequences + 1, fitting), cells, apart=True)
+        try:
+            yield context
+        finally:
+            context.free()
 
     def _step(self, answer: "_Answer", sampling: Sampling, logits: NDArray[np.float32]) -> Completion | None:
         """Draw the next token of ``answer`` from ``logits`` [v]; its completion if that ended it."""
@@ -151,8 +161,7 @@ class LlamaCpp:
         ended = token in self.tokenizer.ending
         if not ended:
             answer.text += self.tokenizer.piece(token)
-            answer.position += answer.count > 0
-            answer.last, answer.count = token, answer.count + 1
+            answer.last, answer.position, answer.count = token, answer.position + 1, answer.count + 1
         text = answer.text.decode(errors="replace")
         stops = [text.index(stop) for stop in sampling.stop if stop in text]
         if stops:
@@ -167,42 +176,20 @@ class LlamaCpp:
         """See :class:`stages.llm.interface.LanguageModel`. Prompt and all options of several tokens are evaluated in one go."""
         tree = OptionTree([self.tokenizer.tokens(option, special=False) for option in options], self.tokenizer.ending)
         prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
-        shared = _share_prefix(self._context(Numbers.F16), [tokens for tokens, _ in prepared])
+        self._choosing = self._choosing or self._context(SEQUENCES, self.context + 2 * BATCH, apart=False)
+        self._choosing.clear()
+        shared = common_prefix([tokens for tokens, _ in prepared])
+        if shared:
+            self._choosing.extend(0, prepared[0][0][:shared], 0)
         for group in _groups([(index, len(tokens) - shared) for index, (tokens, _) in enumerate(prepared)], tree):
             found: dict[int, dict[tuple[Tokens, int], float]] = {index: {} for index in group}
             for part in _parts(tree.branches, len(group)):
-                self._follow([prepared[index][0] for index in group], shared, part, tree, [found[index] for index in group])
+                _follow(self._choosing, [prepared[index][0] for index in group], shared, part, tree, [found[index] for index in group])
             for index in group:
                 logs = tree.log_probabilities(found[index])
                 weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
                 tokens, cut = prepared[index]
                 yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
-
-    def _follow(self, prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens], tree: OptionTree, found: Sequence[dict[tuple[Tokens, int], float]]) -> None:
-        """Evaluate each prompt once and each branch after it as a sequence of its own; the wanted log-probabilities go to ``found``."""
-        context, queue, used = self._context(Numbers.F16), list[_Node](), 1
-        for tokens, logs in zip(prompts, found, strict=True):
-            sequences = range(used, used + len(branches))
-            used += len(branches)
-            queue += [_Node(token, position, sequences, logs, None) for position, token in enumerate(tokens[shared:], shared)]
-            queue[-1].beginning = ()
-            for sequence, branch in zip(sequences, branches, strict=True):
-                queue += [_Node(token, len(tokens) + n, (sequence,), logs, branch[: n + 1]) for n, token in enumerate(branch)]
-        for sequence in range(1, used):
-            context.copy(0, sequence)
-        batch = Batch()
-        for first in range(0, len(queue), BATCH):
-            batch.clear()
-            for node in queue[first : first + BATCH]:
-                batch.add(node.token, node.position, node.sequences, logits=node.beginning is not None)
-            context.evaluate(batch)
-            for row, node in enumerate(queue[first : first + BATCH]):
-                if node.beginning is not None:
-                    logits = context.logits(row)
-                    total = float(logits.max()) + float(np.log(np.exp(logits - logits.max()).sum(dtype=np.float64)))
-                    node.found |= {(node.beginning, token): float(logits[token]) - total for token in tree.wanted[node.beginning]}
-        for sequence in range(1, used):
-            context.forget(sequence)
 
 
 @dataclass
@@ -210,32 +197,56 @@ class _Answer:
     """An answer being written."""
 
     index: int
-    sequence: int
     prompt_tokens: int
     cut: int
     random: np.random.Generator
-    row: int = 0
-    "where in the last batch its logits are"
-    last: int = 0
+    last: int
+    "the token to evaluate next"
+    position: int
+    "of that token"
     count: int = 0
     text: bytes = b""
-    position: int = field(init=False)
-    "of the token in ``last``"
-
-    def __post_init__(self) -> None:
-        self.position = self.prompt_tokens
 
 
-@dataclass
-class _Node:
-    """A token of a prompt or of options after it."""
+def _follow(
+    context: Context, prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens], tree: OptionTree, found: Sequence[dict[tuple[Tokens, int], float]]
+) -> None:
+    """Evaluate each prompt once and each branch after it as a sequence of its own; the wanted log-probabilities go to ``found``."""
+    used = 1 + len(prompts) * len(branches)
+    for sequence in range(1, used):
+        context.copy(0, sequence)
+    batch, read = Batch(), list[tuple[int, Tokens, dict[tuple[Tokens, int], float]]]()
 
-    token: int
-    position: int
-    sequences: Sequence[int]
-    found: dict[tuple[Tokens, int], float]
-    beginning: Tokens | None
-    "the beginning of options that ends with it; none if nothing is read there"
+    def evaluate() -> None:
+        context.evaluate(batch)
+        for row, beginning, logs in read:
+            logits = context.logits(row)
+            total = float(logits.max()) + float(np.log(np.exp(logits - logits.max()).sum(dtype=np.float64)))
+            logs |= {(beginning, token): float(logits[token]) - total for token in tree.wanted[beginning]}
+        batch.clear()
+        read.clear()
+
+    for place, token, position, sequences, beginning in _nodes(prompts, shared, branches):
+        row = batch.add(token, position, sequences, logits=beginning is not None)
+        if beginning is not None:
+            read.append((row, beginning, found[place]))
+        if batch.size == BATCH:
+            evaluate()
+    if batch.size:
+        evaluate()
+    for sequence in range(1, used):
+        context.forget(sequence)
+
+
+def _nodes(prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens]) -> Iterator[tuple[int, int, int, Sequence[int], Tokens | None]]:
+    """Each token to evaluate: its prompt's place, itself, its position, the sequences that it belongs to, and the beginning of options that ends with it, if any."""
+    for place, tokens in enumerate(prompts):
+        sequences = range(1 + place * len(branches), 1 + (place + 1) * len(branches))
+        for position in range(shared, len(tokens)):
+            yield place, tokens[position], position, sequences, () if position == len(tokens) - 1 else None
+        for sequence, branch in zip(sequences, branches, strict=True):
+            for n, token in enumerate(branch):
+                yield place, token, len(tokens) + n, (sequence,), branch[: n + 1]
 
 
 def bytes_per_cell(model: Any) -> int:
@@ -244,16 +255,15 @@ def bytes_per_cell(model: Any) -> int:
     return int(llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * head * 2 * 2)
 
 
-def _cells(context: int, size: int, free: int) -> int:
-    """Tokens to hold at once: room for several answers of ``context`` tokens, within half of the ``free`` bytes at ``size`` bytes each.
+def _fitting(size: int, length: int, least: int) -> int:
+    """How many sequences of ``length`` tokens, ``size`` bytes each, half of the free memory holds.
 
-    :raises MemoryError: if not even one answer fits.
+    :raises MemoryError: if not even the ``least`` number fits.
     """
-    least = context + 2 * BATCH
-    fitting = free // 2 // size
-    if fitting < least:
-        raise MemoryError(f"a context of {context} tokens needs {least * size / 2**20:.0f} MiB, and half of the free memory is {free / 2 / 2**20:.0f} MiB")
-    return min(max(LENGTHS * context, least), fitting)
+    free = psutil.virtual_memory().available // 2
+    if free < least * length * size:
+        raise MemoryError(f"a context of {length} tokens needs {least * length * size / 2**20:.0f} MiB, and half of the free memory is {free / 2**20:.0f} MiB")
+    return free // (length * size)
 
 
 def _groups(lengths: Iterable[tuple[int, int]], tree: OptionTree) -> Iterator[list[int]]:
@@ -276,15 +286,6 @@ def _parts(branches: Sequence[Tokens], prompts: int) -> Iterator[Sequence[Tokens
     size = max(1, min((SEQUENCES - 1) // prompts, BATCH // max(1, longest * prompts)))
     for first in range(0, len(branches), size):
         yield branches[first : first + size]
-
-
-def _share_prefix(context: Context, prompts: Sequence[list[int]]) -> int:
-    """Forget everything, then evaluate what all prompts begin with, once, as sequence 0; how many tokens that is."""
-    context.clear()
-    shared = common_prefix(prompts)
-    if shared:
-        context.extend(0, prompts[0][:shared], 0)
-    return shared
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:

@@ -40,6 +40,15 @@ def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, kept: list[int]) -> 
     np.testing.assert_allclose(frequencies(sampling(top_p=top_p)), expected, atol=0.015)
 
 
+def test_top_k_keeps_that_many_of_nearly_equal_ones() -> None:
+    logits = np.random.default_rng(1).permutation(np.linspace(0, 0.5, 50)).astype(np.float32)
+    assert set(np.flatnonzero(frequencies(sampling(top_k=20), logits))) == set(np.argsort(-logits)[:20])
+
+
+def test_top_k_may_keep_more_than_matter() -> None:
+    np.testing.assert_allclose(frequencies(sampling(top_k=3), np.array([-40, 0, -60, 0, -80], dtype=np.float32)), [0, 0.5, 0, 0.5, 0], atol=0.015)
+
+
 def test_top_p_looks_at_what_temperature_and_top_k_left() -> None:
     # of the two likeliest, at temperature 0.5: 0.25 to 0.09, so the first alone holds 0.735
     assert np.flatnonzero(frequencies(sampling(temperature=0.5, top_k=2, top_p=0.73))).tolist() == [1]
