@@ -10,11 +10,9 @@ from stages.llm.llamacpp import LlamaCpp
 
 def llama_logits(model: LlamaCpp, tokens: Sequence[int]) -> np.ndarray:
     """llama.cpp's logits [s, v] at every position of a text."""
-    context = model._context(1, len(tokens), apart=True)
     batch = Batch()
     for position, token in enumerate(tokens):
         batch.add(token, position, [0], logits=True)
-    context.evaluate(batch)
-    logits = np.stack([context.logits(row).copy() for row in range(len(tokens))])
-    context.free()
-    return logits
+    with model._apart(1, len(tokens)) as context:
+        context.evaluate(batch)
+        return np.stack([context.logits(row).copy() for row in range(len(tokens))])

@@ -46,12 +46,13 @@ class LlamaCpp:
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
         self._adapters: dict[Path, Any] = {}
         self._adapter: Any = None
+        self._contexts: list[Context] = []
         self._choosing: Context | None = None
         try:
-            _fitting(bytes_per_cell(self.model), context, 2)
-        except MemoryError as error:
+            self._fitting(self._shared_cells)
+        except InputError:
             self.close()
-            raise self._too_large(error) from error
+            raise
 
     def attach(self, adapter: Path | None) -> None:
         """Answer from here on with a LoRA ``adapter`` (GGUF) on top of the base, or with the base alone.
@@ -68,25 +69,41 @@ class LlamaCpp:
             handle = self._adapters[adapter]
             fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
         self._adapter, self.fingerprint = handle, fingerprint
-        if self._choosing:
-            self._choosing.attach(handle)
+        for context in self._contexts:
+            context.attach(handle)
 
     def _context(self, sequences: int, cells: int, *, apart: bool) -> Context:
         """Memory as :class:`stages.llm.context.Context` says, for the adapter that is attached."""
         try:
             made = Context(self.model, sequences, cells, apart=apart)
         except MemoryError as error:
-            raise self._too_large(error) from error
+            raise self._too_large(str(error)) from error
         made.attach(self._adapter)
+        self._contexts.append(made)
         return made
 
-    def _too_large(self, error: MemoryError) -> InputError:
-        return InputError(f"{self.file}: {error}. Lower the context in params.yaml, or end other programs.")
+    @property
+    def _shared_cells(self) -> int:
+        """Tokens that choosing has in memory at most: a prompt of full length, and a batch of others or of options."""
+        return self.context + 2 * BATCH
+
+    def _fitting(self, cells: int, least: int = 1) -> int:
+        """How many times half of the free memory holds ``cells`` tokens.
+
+        :raises InputError: if it is not the ``least`` number.
+        """
+        size, free = cells * bytes_per_cell(self.model), psutil.virtual_memory().available // 2
+        if free < least * size:
+            raise self._too_large(f"{least * cells} tokens need {least * size / 2**20:.0f} MiB, and half of the free memory is {free / 2**20:.0f} MiB")
+        return free // size
+
+    def _too_large(self, problem: str) -> InputError:
+        return InputError(f"{self.file}: {problem}. Lower the context in params.yaml, or end other programs.")
 
     def close(self) -> None:
         """Free the model; llama.cpp complains if the interpreter ends before."""
-        if self._choosing:
-            self._choosing.free()
+        while self._contexts:
+            self._contexts.pop().free()
         llama_cpp.llama_model_free(self.model)
 
     def __enter__(self) -> "LlamaCpp":
@@ -145,15 +162,13 @@ class LlamaCpp:
     def _apart(self, sequences: int, length: int) -> Iterator[Context]:
         """Memory for up to ``sequences`` of up to ``length`` tokens each, as many as are wanted and fit."""
         cells = -(-length // CELLS) * CELLS
-        try:
-            fitting = _fitting(bytes_per_cell(self.model), cells, 2)
-        except MemoryError as error:
-            raise self._too_large(error) from error
-        context = self._context(min(sequences, self.sequences + 1, fitting), cells, apart=True)
+        context = self._context(min(sequences, self.sequences + 1, self._fitting(cells, 2)), cells, apart=True)
         try:
             yield context
         finally:
-            context.free()
+            if context in self._contexts:  # else the model was closed while answers were still being written, and freed it
+                self._contexts.remove(context)
+                context.free()
 
     def _step(self, answer: "_Answer", sampling: Sampling, logits: NDArray[np.float32]) -> Completion | None:
         """Draw the next token of ``answer`` from ``logits`` [v]; its completion if that ended it."""
@@ -176,11 +191,12 @@ class LlamaCpp:
         """See :class:`stages.llm.interface.LanguageModel`. Prompt and all options of several tokens are evaluated in one go."""
         tree = OptionTree([self.tokenizer.tokens(option, special=False) for option in options], self.tokenizer.ending)
         prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
-        self._choosing = self._choosing or self._context(SEQUENCES, self.context + 2 * BATCH, apart=False)
+        if not prepared:
+            return
+        self._choosing = self._choosing or self._context(SEQUENCES, self._shared_cells, apart=False)
         self._choosing.clear()
         shared = common_prefix([tokens for tokens, _ in prepared])
-        if shared:
-            self._choosing.extend(0, prepared[0][0][:shared], 0)
+        self._choosing.extend(0, prepared[0][0][:shared], 0)
         for group in _groups([(index, len(tokens) - shared) for index, (tokens, _) in enumerate(prepared)], tree):
             found: dict[int, dict[tuple[Tokens, int], float]] = {index: {} for index in group}
             for part in _parts(tree.branches, len(group)):
@@ -253,17 +269,6 @@ def bytes_per_cell(model: Any) -> int:
     """Memory that one token of a sequence takes: a key and a value of 2-byte numbers in each layer."""
     head = llama_cpp.llama_model_n_embd(model) // llama_cpp.llama_model_n_head(model)
     return int(llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * head * 2 * 2)
-
-
-def _fitting(size: int, length: int, least: int) -> int:
-    """How many sequences of ``length`` tokens, ``size`` bytes each, half of the free memory holds.
-
-    :raises MemoryError: if not even the ``least`` number fits.
-    """
-    free = psutil.virtual_memory().available // 2
-    if free < least * length * size:
-        raise MemoryError(f"a context of {length} tokens needs {least * length * size / 2**20:.0f} MiB, and half of the free memory is {free / 2**20:.0f} MiB")
-    return free // (length * size)
 
 
 def _groups(lengths: Iterable[tuple[int, int]], tree: OptionTree) -> Iterator[list[int]]:

@@ -25,14 +25,13 @@ def draw(logits: NDArray[np.float32], sampling: Sampling, random: np.random.Gene
     weights = logits - logits.max()
     weights /= np.float32(sampling.temperature)
     np.exp(weights, out=weights)
-    total = weights.sum(dtype=np.float64)
     if 0 < sampling.top_k < len(weights):
-        tokens = np.flatnonzero(weights >= NEGLIGIBLE)
-        among = weights[tokens]
+        among = weights[weights >= NEGLIGIBLE]
         least = np.partition(among, -sampling.top_k)[-sampling.top_k] if sampling.top_k < len(among) else NEGLIGIBLE
         tokens = _likeliest(weights, least)[: sampling.top_k]
         total = weights[tokens].sum(dtype=np.float64)
     elif sampling.top_p < 1:
+        total = weights.sum(dtype=np.float64)
         tokens = _likeliest(weights, (1 - sampling.top_p) / len(weights) * total)  # all others together are less likely than 1 - top_p: no need to sort them
     else:
         tokens = np.flatnonzero(weights >= NEGLIGIBLE)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import llama_cpp
 import numpy as np
@@ -364,6 +365,25 @@ def test_a_file_that_is_no_adapter_is_refused_by_name(model: LlamaCpp, tmp_path:
     (tmp_path / "adapter.gguf").write_bytes(b"GGUF is not what follows")
     with pytest.raises(InputError, match="adapter.gguf"):
         model.attach(tmp_path / "adapter.gguf")
+
+
+# ---- memory
+
+
+def test_a_model_that_memory_does_not_suffice_for_is_refused_by_name(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=50 * 2**20))
+    with pytest.raises(InputError, match=r"model\.gguf: .*25 MiB.*context"):
+        LlamaCpp(base_model / "model.gguf", context=512)
+
+
+def test_answers_that_nobody_waits_for_do_not_outlive_the_model(base_model: Path) -> None:
+    with LlamaCpp(base_model / "model.gguf", sequences=2, context=CONTEXT) as loaded:
+        writing = loaded.generate(PROMPTS, GREEDY)
+        next(writing)
+        in_order(loaded.generate(PROMPTS[:2], GREEDY), 2)
+        assert len(loaded._contexts) == 1
+    assert loaded._contexts == []
+    writing.close()  # type: ignore[attr-defined]  # a generator
 
 
 # ---- files
