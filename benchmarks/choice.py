@@ -22,11 +22,14 @@ import numpy as np
 from benchmarks.generation import SHIPPED, operations, peak_flops
 from stages import prompts
 from stages.corpora.truthsocial import read
+from stages.llm.choosing import parting
 from stages.llm.interface import Choice, in_order
-from stages.llm.llamacpp import LlamaCpp, common_prefix
+from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve
 
 POSTS, LENGTH, ALONE = 300, 220, 100
+HALVES = slice(POSTS // 2), slice(POSTS // 2, POSTS)
+"asked in turns, so that a slow spell of the machine meets both"
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
             in_order(model.choose(asked[:1], task.options), 1)
             seconds = own_seconds = 0.0
             ours = list[Choice]()
-            for half in (slice(POSTS // 2), slice(POSTS // 2, POSTS)):  # in turns, so that a slow spell of the machine meets both
+            for half in HALVES:
                 start = time.perf_counter()
                 for text in texts[half]:
                     peer.create_completion(text, max_tokens=1, temperature=0.0, logprobs=20)
@@ -53,9 +56,8 @@ def main() -> None:
                 own_seconds += time.perf_counter() - start
             peer.close()
             alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]
-            tokens = sum(choice.prompt_tokens for choice in ours)
-            shared = common_prefix([model.tokenizer.tokens(text) for text in texts])
-            computed = operations(model, tokens - shared * (len(ours) - 2), len(ours)) / own_seconds
+            shared = sum(sum(parting(sorted(model.tokenizer.tokens(text) for text in texts[half]))) for half in HALVES)
+            computed = operations(model, sum(choice.prompt_tokens for choice in ours) - shared, len(ours)) / own_seconds
     difference = np.abs(np.subtract([c.probabilities for c in ours[:ALONE]], [c.probabilities for c in alone])).max()
     print(f"create_completion: {len(texts) / seconds:.1f} posts/s; choose: {len(texts) / own_seconds:.1f} posts/s", file=sys.stderr)
     print(

@@ -27,8 +27,9 @@ from stages.instruments import paper
 from stages.instruments import questionnaire as forced
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Wording
+from stages.llm.choosing import parting
 from stages.llm.interface import Choice, Prompt
-from stages.llm.llamacpp import LlamaCpp, common_prefix
+from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
 from stages.models.base import convert, resolve
 from stages.params import parse, read_yaml
@@ -86,7 +87,7 @@ class Remembered:
         for prompts, options in self.asked:
             texts = [self.model.tokenizer.tokens(self.model.tokenizer.render(prompt)) for prompt in prompts]
             tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options], self.model.tokenizer.ending)
-            tokens += sum(map(len, texts)) - common_prefix(texts) * (len(texts) - 1) + len(texts) * sum(map(len, tree.branches))
+            tokens += sum(map(len, texts)) - sum(parting(sorted(texts))) + len(texts) * sum(map(len, tree.branches))
             outputs += len(texts) * len(tree.wanted)
         return operations(self.model, tokens, outputs)
 

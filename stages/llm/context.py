@@ -56,9 +56,9 @@ class Context:
         """Forget one sequence from position ``start`` on."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
-    def copy(self, source: int, target: int) -> None:
-        """Begin ``target``, which must be empty where sequences share their memory, with all of ``source``."""
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+    def copy(self, source: int, target: int, end: int = -1) -> None:
+        """Begin ``target`` with ``source``. Where sequences share their memory, ``target`` must be empty and ``end`` may be the position to copy to, exclusive."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, end)
 
     def evaluate(self, batch: "Batch") -> None:
         """Append the tokens of ``batch`` to their sequences.

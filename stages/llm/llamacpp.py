@@ -4,7 +4,7 @@ llama-cpp-python's high-level class runs one sequence at a time, so this works o
 slightly on which prompts share a batch (floating-point sums are taken in another order). Written answers are the same alone and in a batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from stages.errors import InputError
 from stages.files import sha256, short_hash
-from stages.llm.context import BATCH, SEQUENCES, Batch, Context
+from stages.llm.choosing import ROOM, common_prefix, log_probabilities
+from stages.llm.context import SEQUENCES, Batch, Context
 from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
-from stages.llm.options import OptionTree, Tokens
+from stages.llm.options import OptionTree
 from stages.llm.sampling import draw, generator
 from stages.llm.tokenizer import Tokenizer, load_model
 
-VERSION = f"llama.cpp {llama_cpp.__version__} 4"
+VERSION = f"llama.cpp {llama_cpp.__version__} 5"
 "Part of every fingerprint: to be changed with whatever changes answers here."
 CELLS = 256
 "Memory of a sequence comes in multiples of so many tokens."
@@ -84,8 +85,8 @@ class LlamaCpp:
 
     @property
     def _shared_cells(self) -> int:
-        """Tokens that choosing has in memory at most: a prompt of full length, and a batch of others or of options."""
-        return self.context + 2 * BATCH
+        """Tokens that choosing has in memory at most."""
+        return self.context + ROOM
 
     def _fitting(self, cells: int, least: int = 1) -> int:
         """How many times half of the free memory holds ``cells`` tokens.
@@ -194,18 +195,10 @@ class LlamaCpp:
         if not prepared:
             return
         self._choosing = self._choosing or self._context(SEQUENCES, self._shared_cells, apart=False)
-        self._choosing.clear()
-        shared = common_prefix([tokens for tokens, _ in prepared])
-        self._choosing.extend(0, prepared[0][0][:shared], 0)
-        for group in _groups([(index, len(tokens) - shared) for index, (tokens, _) in enumerate(prepared)], tree):
-            found: dict[int, dict[tuple[Tokens, int], float]] = {index: {} for index in group}
-            for part in _parts(tree.branches, len(group)):
-                _follow(self._choosing, [prepared[index][0] for index in group], shared, part, tree, [found[index] for index in group])
-            for index in group:
-                logs = tree.log_probabilities(found[index])
-                weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
-                tokens, cut = prepared[index]
-                yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
+        for index, logs in log_probabilities(self._choosing, [tokens for tokens, _ in prepared], tree):
+            weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
+            tokens, cut = prepared[index]
+            yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
 
 
 @dataclass
@@ -224,79 +217,7 @@ class _Answer:
     text: bytes = b""
 
 
-def _follow(
-    context: Context, prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens], tree: OptionTree, found: Sequence[dict[tuple[Tokens, int], float]]
-) -> None:
-    """Evaluate each prompt once and each branch after it as a sequence of its own; the wanted log-probabilities go to ``found``."""
-    used = 1 + len(prompts) * len(branches)
-    for sequence in range(1, used):
-        context.copy(0, sequence)
-    batch, read = Batch(), list[tuple[int, Tokens, dict[tuple[Tokens, int], float]]]()
-
-    def evaluate() -> None:
-        context.evaluate(batch)
-        for row, beginning, logs in read:
-            logits = context.logits(row)
-            total = float(logits.max()) + float(np.log(np.exp(logits - logits.max()).sum(dtype=np.float64)))
-            logs |= {(beginning, token): float(logits[token]) - total for token in tree.wanted[beginning]}
-        batch.clear()
-        read.clear()
-
-    for place, token, position, sequences, beginning in _nodes(prompts, shared, branches):
-        row = batch.add(token, position, sequences, logits=beginning is not None)
-        if beginning is not None:
-            read.append((row, beginning, found[place]))
-        if batch.size == BATCH:
-            evaluate()
-    if batch.size:
-        evaluate()
-    for sequence in range(1, used):
-        context.forget(sequence)
-
-
-def _nodes(prompts: Sequence[Sequence[int]], shared: int, branches: Sequence[Tokens]) -> Iterator[tuple[int, int, int, Sequence[int], Tokens | None]]:
-    """Each token to evaluate: its prompt's place, itself, its position, the sequences that it belongs to, and the beginning of options that ends with it, if any."""
-    for place, tokens in enumerate(prompts):
-        sequences = range(1 + place * len(branches), 1 + (place + 1) * len(branches))
-        for position in range(shared, len(tokens)):
-            yield place, tokens[position], position, sequences, () if position == len(tokens) - 1 else None
-        for sequence, branch in zip(sequences, branches, strict=True):
-            for n, token in enumerate(branch):
-                yield place, token, len(tokens) + n, (sequence,), branch[: n + 1]
-
-
 def bytes_per_cell(model: Any) -> int:
     """Memory that one token of a sequence takes: a key and a value of 2-byte numbers in each layer."""
     head = llama_cpp.llama_model_n_embd(model) // llama_cpp.llama_model_n_head(model)
     return int(llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * head * 2 * 2)
-
-
-def _groups(lengths: Iterable[tuple[int, int]], tree: OptionTree) -> Iterator[list[int]]:
-    """Prompts (index, length) in groups that one batch can hold with their branches; a longer one makes a group of its own."""
-    extra, group, room = sum(map(len, tree.branches)), list[int](), 0
-    for index, length in sorted(lengths, key=lambda entry: (entry[1], entry[0])):
-        need = length + extra
-        if group and (need > room or (len(group) + 1) * len(tree.branches) >= SEQUENCES):
-            yield group
-            group = []
-        room = (room if group else BATCH) - need
-        group.append(index)
-    if group:
-        yield group
-
-
-def _parts(branches: Sequence[Tokens], prompts: int) -> Iterator[Sequence[Tokens]]:
-    """``branches`` in parts that sequences and cells suffice for."""
-    longest = max(map(len, branches))
-    size = max(1, min((SEQUENCES - 1) // prompts, BATCH // max(1, longest * prompts)))
-    for first in range(0, len(branches), size):
-        yield branches[first : first + size]
-
-
-def common_prefix(sequences: Sequence[list[int]]) -> int:
-    """How many first tokens all share, leaving each at least one of its own."""
-    if not sequences:
-        return 0
-    low, high = min(sequences), max(sequences)
-    limit = min(map(len, sequences)) - 1
-    return next((i for i in range(limit) if low[i] != high[i]), limit)

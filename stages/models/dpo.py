@@ -28,7 +28,7 @@ from stages.tuning.architecture import Model, base_alone
 from stages.tuning.data import Pair, Sample, answer_sample, counted, each_row, require_rows, split
 from stages.tuning.distributed import add_up, from_first, rank, say, shares
 from stages.tuning.launch import relaunched
-from stages.tuning.loop import Part, Run, precision, train
+from stages.tuning.loop import Part, Run, affordable, precision, train
 from stages.tuning.losses import preference_loss, sample_log_probabilities
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
@@ -161,9 +161,10 @@ def read_pairs(table: Path, tokenizer: Tokenizer, max_length: int) -> list[tuple
 
 def main(base: Path, preferences: Path, target: Path) -> None:
     """Train one adapter."""
-    schedule, tuning, runtime = params.load("dpo", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
+    schedule, runtime = params.load("dpo", Params), params.load("runtime", Runtime)
     if relaunched(runtime.processes, "stages.models.dpo", base, preferences, target):
         return
+    tuning = affordable(params.load("tuning", Tuning), runtime.device)
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_pairs(preferences, tokenizer, tuning.max_length)
     training, kept_out = split(found, tuning.held_out, str(preferences))

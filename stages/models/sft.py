@@ -21,7 +21,7 @@ from stages.tuning.architecture import Model
 from stages.tuning.data import Sample, answer_sample, counted, each_row, joined, pack, require_rows, split, text_sample
 from stages.tuning.distributed import add_up, say, shares
 from stages.tuning.launch import relaunched
-from stages.tuning.loop import Part, Run, train
+from stages.tuning.loop import Part, Run, affordable, train
 from stages.tuning.losses import token_log_probabilities
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
@@ -88,11 +88,12 @@ def read_samples(dataset: str, scored: Path, instructions: Path, responses: Path
 
 def main(dataset: str, base: Path, scored: Path, instructions: Path, responses: Path, target: Path) -> None:
     """Train one adapter."""
-    schedule, tuning, runtime = params.load("sft", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
+    schedule, runtime = params.load("sft", Params), params.load("runtime", Runtime)
     if dataset not in schedule.datasets:
         raise InputError(f"params.yaml: sft.datasets does not list '{dataset}', only {', '.join(schedule.datasets)}.")
     if relaunched(runtime.processes, "stages.models.sft", dataset, base, scored, instructions, responses, target):
         return
+    tuning = affordable(params.load("tuning", Tuning), runtime.device)
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_samples(dataset, scored, instructions, responses, tokenizer, tuning.max_length)
     training, kept_out = split(found, tuning.held_out, dataset)

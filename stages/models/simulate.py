@@ -28,7 +28,7 @@ from stages.tuning.architecture import Model
 from stages.tuning.data import held_out, require_rows
 from stages.tuning.distributed import add_up, say, shard_alone, shares
 from stages.tuning.launch import relaunched
-from stages.tuning.loop import Part, Run, train
+from stages.tuning.loop import Part, Run, affordable, train
 from stages.tuning.opinion import Adversary, Distance, answer_states, option_log_probabilities, parity_gap, performance, reluctance
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
@@ -176,9 +176,10 @@ def spread(some: Sequence[Panel], n: int) -> list[Panel]:
 
 def main(base: Path, source: Path, target: Path) -> None:
     """Train the adapter."""
-    settings, tuning, runtime = params.load("simulate", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
+    settings, runtime = params.load("simulate", Params), params.load("runtime", Runtime)
     if relaunched(runtime.processes, "stages.models.simulate", base, source, target):
         return
+    tuning = affordable(params.load("tuning", Tuning), runtime.device)
     table, task = interviews.read(source), asking.load()
     check(settings, table)
     seen, unseen = split(table, settings, tuning.held_out)

@@ -22,7 +22,7 @@ from stages.runtime import Runtime
 from stages.tuning.data import Sample, counted, split
 from stages.tuning.distributed import say
 from stages.tuning.launch import relaunched
-from stages.tuning.loop import Run, train
+from stages.tuning.loop import Run, affordable, train
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
 from stages.tuning.settings import Schedule, Tuning
@@ -47,9 +47,10 @@ def read_answers(pairs: Path, tokenizer: Tokenizer, max_length: int) -> list[tup
 
 def main(base: Path, start: Path, pairs: Path, target: Path) -> None:
     """Train one adapter."""
-    schedule, tuning, runtime = params.load("undo", Params), params.load("tuning", Tuning), params.load("runtime", Runtime)
+    schedule, runtime = params.load("undo", Params), params.load("runtime", Runtime)
     if relaunched(runtime.processes, "stages.models.undo", base, start, pairs, target):
         return
+    tuning = affordable(params.load("tuning", Tuning), runtime.device)
     checkpoint = last_checkpoint(start)
     with tokenizer_of(base / "model.gguf") as tokenizer:
         found = read_answers(pairs, tokenizer, tuning.max_length)

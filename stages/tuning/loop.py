@@ -159,6 +159,22 @@ def _write_line(log: Path, line: dict[str, float]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+def affordable(tuning: Tuning, wish: str) -> Tuning:
+    """``tuning`` as the device that :func:`pick_device` finds can compute it: with fp32 for bf16 on a CPU that has no such products, where torch takes six times as long for them.
+
+    :raises InputError: see :func:`pick_device`.
+    """
+    if tuning.precision == "bf16" and pick_device(wish).type == "cpu" and not multiplies_bf16():
+        distributed.say("this processor has no products of bf16 numbers: they are computed in fp32, which takes longer than bf16 elsewhere")
+        return tuning.model_copy(update={"precision": "fp32"})
+    return tuning
+
+
+def multiplies_bf16() -> bool:
+    """Whether oneDNN, which torch multiplies matrices with, takes bf16 numbers on this CPU."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]  # torch does not annotate it
+
+
 def precision(device: torch.device, name: Literal["bf16", "fp32"]) -> torch.autocast:
     """The context in which the model computes: matrix products in ``name``, LoRA matrices kept in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16")

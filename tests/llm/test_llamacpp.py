@@ -302,7 +302,7 @@ def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(model:
     some = [options[0], options[len(options) // 2], options[-1]]
     expected = [chain_rule(reference, question, option)[0] for option in some]
     logs = np.log([found.probabilities[options.index(option)] for option in some])
-    np.testing.assert_allclose(logs - logs[0], np.subtract(expected, expected[0]), atol=0.05)
+    np.testing.assert_allclose(logs - logs[0], np.subtract(expected, expected[0]), atol=0.1)  # rounding to bfloat16 moves each by .02
     assert sum(found.probabilities) == pytest.approx(1)
 
 
@@ -371,8 +371,8 @@ def test_a_file_that_is_no_adapter_is_refused_by_name(model: LlamaCpp, tmp_path:
 
 
 def test_a_model_that_memory_does_not_suffice_for_is_refused_by_name(base_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=50 * 2**20))
-    with pytest.raises(InputError, match=r"model\.gguf: .*25 MiB.*context"):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=40 * 2**20))
+    with pytest.raises(InputError, match=r"model\.gguf: .*20 MiB.*context"):
         LlamaCpp(base_model / "model.gguf", context=512)
 
 

@@ -14,7 +14,7 @@ from torchtune.modules import TransformerDecoder
 from stages.errors import InputError
 from stages.tuning.architecture import Lora
 from stages.tuning.data import Sample, joined
-from stages.tuning.loop import Run, Schedule, Tuning, pick_device, precision, rate_factor, train
+from stages.tuning.loop import Run, Schedule, Tuning, affordable, pick_device, precision, rate_factor, train
 from stages.tuning.losses import token_log_probabilities
 
 CPU = torch.device("cpu")
@@ -203,6 +203,16 @@ def test_precision_decides_in_what_matrices_are_multiplied() -> None:
     for name, expected in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with precision(CPU, name):  # type: ignore[arg-type]
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+@pytest.mark.parametrize(("asked", "supported", "expected"), [("bf16", True, "bf16"), ("bf16", False, "fp32"), ("fp32", True, "fp32"), ("fp32", False, "fp32")])
+def test_a_processor_without_bf16_products_computes_in_fp32_and_says_so(
+    asked: str, supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stages.tuning.loop.multiplies_bf16", lambda: supported)
+    tuning = TUNING.model_copy(update={"precision": asked})
+    assert affordable(tuning, "cpu") == TUNING.model_copy(update={"precision": expected})
+    assert ("fp32" in capsys.readouterr().out) == (asked != expected)
 
 
 def test_a_named_device_is_taken_as_it_is() -> None:
