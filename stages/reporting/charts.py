@@ -10,7 +10,7 @@ from html import escape
 
 from stages.reporting.measures import Measure
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 250, 46, 10, 8, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 250, 53, 10, 8, 34
 MARKERS = ("M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0", "M-3.6,-3.6h7.2v7.2h-7.2z", "M0,-4.6L4.4,3.4H-4.4z", "M0,-5L4.2,0L0,5L-4.2,0z", "M-4.5,-1.5h9v3h-9z")
 "Shapes of points, so that nobody needs colours to tell lines apart: circle, square, triangle, diamond, bar."
 
@@ -149,9 +149,28 @@ def whiskers(label: str, x_name: str, rows: Sequence[tuple[str, Measure, int]], 
     return drawing(label, parts, height)
 
 
+def dots(label: str, x_name: str, rows: Sequence[tuple[str, Sequence[tuple[Measure, int]]]], low: float, high: float) -> str:
+    """Several values a row, from ``low`` to ``high``, with intervals where they have any: (name, [(value, look)]), the last one on top."""
+    left, step = _margin([name for name, _ in rows]), 24
+    x, bottom = Scale(low, high, left, WIDTH - 14), TOP + step * len(rows)
+    parts = [line(x(value), TOP, x(value), bottom, "grid") for value in x.ticks()] + [text(x(value), bottom + 14, number(value)) for value in x.ticks()]
+    parts.append(text((left + WIDTH) / 2, bottom + 29, x_name, **{"class": "name"}))
+    for i, (name, values) in enumerate(rows):
+        y = TOP + step * (i + 0.5)
+        parts.append(text(left - 8, y + 4, name, "end"))
+        parts += [line(x(found.low), y, x(found.high), y, f"whisker c{look}") for found, look in values if found.low is not None and found.high is not None]
+        parts += [marker(x(found.value), y, look) for found, look in values]
+    return drawing(label, parts, bottom + BOTTOM)
+
+
+def _margin(names: Sequence[str]) -> float:
+    """Room for names to the left of a drawing."""
+    return min(150.0, 24 + 6.2 * max(map(len, names)))
+
+
 def heatmap(label: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[tuple[float, str] | None]], row_name: str, column_name: str) -> str:
     """Cells [rows][columns]: how strong the colour is (0..1) and what is written; nothing stays blank."""
-    left = min(150.0, 24 + 6.2 * max(map(len, rows)))
+    left = _margin(rows)
     wide, high = (WIDTH - left - 4) / len(columns), 32
     parts = [text(left + wide * len(columns) / 2, 12, column_name, **{"class": "name"})]
     parts += [text(left + wide * (j + 0.5), 27, name) for j, name in enumerate(columns)]

@@ -21,6 +21,8 @@ class Found:
     "parsed metric files by their names without .json"
     curves: Mapping[str, Sequence[Line]]
     "rows of the CSV files over training steps by their names without .csv"
+    answers: Sequence[Line] = ()
+    "rows of opinion.csv: mean answers of groups, real and simulated"
 
 
 def read(metrics: Path) -> Found:
@@ -34,13 +36,17 @@ def read(metrics: Path) -> Found:
             figures[file.stem] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{file}: is not valid JSON ({error}). Run the stage that writes it again: `dvc repro -f`.") from error
-    return Found(figures, {file.stem: over_steps(file) for file in sorted((metrics / "plots").glob("*.csv"))})
+    tables = {file.stem: _rows(file) for file in sorted((metrics / "plots").glob("*.csv"))}
+    return Found(figures, {name: over_steps(rows) for name, rows in tables.items()}, tables.get("opinion", ()))
 
 
-def over_steps(file: Path) -> list[Line]:
-    """The rows of a CSV file, if they are points of adapters' curves; else none."""
+def _rows(file: Path) -> list[Line]:
     with file.open(encoding="utf-8", newline="") as text:
-        rows: list[Line] = list(csv.DictReader(text))
+        return list(csv.DictReader(text))
+
+
+def over_steps(rows: Sequence[Line]) -> Sequence[Line]:
+    """The rows of a table, if they are points of adapters' curves; else none."""
     return rows if rows and {"adapter", "step"} <= rows[0].keys() else []
 
 

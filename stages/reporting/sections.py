@@ -12,6 +12,8 @@ LOOKS = {"left": 0, "right": 1, "control": 2}
 INSTRUMENTS = {"compass_economic": "compass, economic (−10 to 10)", "compass_social": "compass, social (−10 to 10)", "judge": "judge (0 to 20)"}
 CHOSEN = {"training": ("loss", "held_out_loss", "held_out_accuracy")}
 "Measures that are drawn of a table with more; the others are among its numbers."
+ANSWERING = {"base": 2, "forest": 1, "tuned": 3, "real": 0}
+"Whose answers to a survey are drawn, with their looks, the last one on top."
 ABOUT = {
     "training": "What each adapter was trained towards, on the samples of each step and on those kept from training. Losses of different datasets are different"
     " quantities: compare within a panel only."
@@ -169,11 +171,30 @@ def _cell(found: Measure | None, everything: Mapping[tuple[str, ...], Measure]) 
 
 
 def opinion(found: Found) -> Iterator[Section]:
-    """How much nearer tuning comes to the answers of a population."""
-    rows = [(worded(" · ".join(name)), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]
-    if rows:
-        drawn = figure("share of the divergence", charts.whiskers("Reduction of the divergence", "share by which tuning lowers it", rows, bars=True))
-        yield Section("Opinion", paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([drawn]))
+    """Real answers of a population beside simulated ones, and how much nearer tuning comes to them."""
+    parts = ""
+    if found.answers:
+        drawn = [figure(title, charts.dots(f"Mean answers, {title}", "mean answer", rows, 0, 1)) for title, rows in _answered(found.answers).items()]
+        said = "What respondents who were kept from training said, with 95 % intervals, and what models say in their place: mean answers of everybody and of groups,"
+        said += " from one end of the scale (0) to the other (1)."
+        names = list(found.answers[0])
+        numbers = table("The numbers of opinion", [worded(name) for name in names], [[line[name] for name in names] for line in found.answers])
+        parts += paragraph(said) + legend((name, look) for name, look in reversed(ANSWERING.items()) if name in names) + panels(drawn) + numbers
+    if reduced := [(worded(" · ".join(name)), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]:
+        one = figure("share of the divergence", charts.whiskers("Reduction of the divergence", "share by which tuning lowers it", reduced, bars=True))
+        parts += paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([one])
+    if parts:
+        yield Section("Opinion", parts)
+
+
+def _answered(lines: Sequence[Line]) -> dict[str, list[tuple[str, list[tuple[Measure, int]]]]]:
+    """The rows of each item's drawing."""
+    items: dict[str, list[tuple[str, list[tuple[Measure, int]]]]] = {}
+    for line in lines:
+        title = line["item"] + (", not trained on" if line["split"] == "items" else "")
+        found = {name: measured(line, name) if name == "real" else Measure(float(line[name])) for name in ANSWERING if line.get(name)}
+        items.setdefault(title, []).append((line["group"], [(value, ANSWERING[name]) for name, value in found.items() if value]))
+    return items
 
 
 def filtering(found: Found) -> Iterator[Section]:

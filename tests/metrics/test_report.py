@@ -41,6 +41,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "adapter,step,economic,economic_low,economic_high,social,social_low,social_high\nleft-posts,0,0,-1,1,0,-1,1\nleft-posts,8,-2,-3,-1,1,0,2\n"
     )
     (metrics / "plots/capability.csv").write_text("adapter,step,truth,low,high\nleft-posts,0,0.5,0.4,0.6\nleft-posts,8,0.4,,\n")
+    (metrics / "plots/opinion.csv").write_text(
+        "split,item,attribute,group,n,real,low,high,base,tuned,oracle\n"
+        "respondents,parks,everybody,everybody,90,0.5,0.4,0.6,0.1,0.5,0.2\nrespondents,parks,age,18 to 29,9,0.7,0.2,0.9,0.1,0.5,0.2\n"
+        "items,tax,everybody,everybody,90,0.3,0.2,0.4,0.1,0.5,0.2\n"
+    )
     (metrics / "plots/domains.csv").write_text("domain,n\nexample.org,4\n")
     (metrics / "plots/training.csv").write_text("adapter,step,loss,learning_rate,held_out_loss\nleft-posts,1,2.0,0.1,\nleft-posts,2,1.5,0.2,1.8\n")
     return tmp_path
@@ -96,6 +101,19 @@ def test_training_is_told_once_and_drawn_by_what_matters(run: Path) -> None:
     assert "<td>left-posts</td><td>2</td><td>2,000</td><td>1.543</td>" in page
     assert re.findall(r"<h3>([\w ]*loss|learning rate), tuned on posts</h3>", page) == ["loss", "held out loss"]
     assert '<th scope="col">learning_rate</th>' in page
+
+
+def test_real_answers_are_drawn_beside_those_of_models_item_by_item(run: Path) -> None:
+    section = made().partition('<h2 id="opinion">')[2].partition("</section>")[0]
+    drawings = dict(re.findall(r"<h3>([^<]+)</h3>(<svg.+?</svg>)", section))
+    assert list(drawings) == ["parks", "tax, not trained on", "share of the divergence"]
+    assert [drawings[name].count('class="dot') for name in ("parks", "tax, not trained on")] == [6, 3]  # real, base and tuned; nobody knows an oracle
+    assert drawings["parks"].count("whisker") == 2
+    assert re.findall(r"</svg> (\w+)</li>", section) == ["real", "tuned", "base"]
+    Path("metrics/opinion.json").unlink()
+    assert "Opinion" in headings(made())
+    Path("metrics/plots/opinion.csv").unlink()
+    assert "Opinion" not in headings(made())
 
 
 def test_the_page_can_load_nothing_and_runs_no_script(run: Path) -> None:

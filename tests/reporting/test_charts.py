@@ -32,9 +32,10 @@ def test_a_scale_of_one_value_has_room() -> None:
         charts.trajectories("t", "x", "y", [Series("left", 0, ((Measure(0, -1, 1), Measure(1, 0, 2)), (Measure(2, 1, 3), Measure(2, 1, 3))))]),
         charts.whiskers("w", "x", [("posts", Measure(1, -1, 3), 4), ("n", Measure(2), 4)]),
         charts.whiskers("w", "x", [("kl", Measure(-0.2, -0.3, 0.1), 4)], bars=True),
+        charts.dots("d", "x", [("75 or older", [(Measure(0.2), 2), (Measure(0.5, 0.0, 1.0), 0)]), ("b", [])], 0, 1),
         charts.heatmap("h", ["a", "b"], ["c"], [[(1.0, "9")], [None]], "row", "column"),
     ],
-    ids=["curves", "trajectories", "whiskers", "bars", "heatmap"],
+    ids=["curves", "trajectories", "whiskers", "bars", "dots", "heatmap"],
 )
 def test_a_chart_is_a_picture_with_a_name_inside_its_frame(svg: str) -> None:
     root = ElementTree.fromstring(svg)
@@ -55,6 +56,17 @@ def test_a_band_spans_the_intervals() -> None:
     assert (x0, x1) == (x3, x2)
     assert low0 > low1 > high1  # a larger value lies higher, that is at a smaller y
     assert low1 - high1 == pytest.approx(low0 - high0, abs=0.2)
+
+
+def test_a_dot_lies_at_its_value_on_the_line_of_its_interval() -> None:
+    svg = charts.dots("d", "x", [("a", [(Measure(0.75), 2), (Measure(0.5, 0.25, 1.0), 0)])], 0, 1)
+    grid = {value: float(x) for x, value in re.findall(r'<text x="([\d.]+)"[^>]*>([\d.]+)</text>', svg)}
+    ((low, y1, high, y2),) = re.findall(r'x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="whisker c0"', svg)
+    dots = {look: (float(x), y) for x, y, look in re.findall(r'translate\(([\d.]+) ([\d.]+)\)" class="dot c(\d)"', svg)}
+    span = grid["1"] - grid["0"]
+    assert (float(low), float(high)) == pytest.approx((grid["0"] + span / 4, grid["1"]), abs=0.2)
+    assert (dots["0"][0], dots["2"][0]) == pytest.approx((grid["0"] + span / 2, grid["0"] + span * 3 / 4), abs=0.2)
+    assert {y1, y2} == {y for _, y in dots.values()}
 
 
 def test_a_bar_begins_at_zero() -> None:
