@@ -6,15 +6,14 @@ from math import isnan
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages import tables
 from stages.llm.endpoint import Endpoint
 from stages.metrics.judge import ANSWERS
-from tests.test_whole_graph import SMALL, copy_small, run, stages_run
+from tests.test_whole_graph import QUESTIONS, SMALL, copy_small, run, stages_run
 
 ENDPOINT = "models/servers/loopback.yaml"
-QUESTIONS, GOLD, ROWS = 4, 12, 30
+GOLD, ROWS = 12, 30
 SETTINGS = SMALL | {
     "leanings": ["left", "right"],
     "annotator.file": ENDPOINT,
@@ -37,11 +36,6 @@ def study(real_server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_small(folder, SETTINGS, ROWS)
     gold = folder / "data/sample/lean/gold.jsonl"
     gold.write_text("".join(gold.read_text().splitlines(keepends=True)[:GOLD]))
-    questions, yaml = folder / "prompts/instruments/questions.yaml", YAML()
-    asked = yaml.load(questions.read_text())
-    asked["questions"] = asked["questions"][:QUESTIONS]
-    with questions.open("w") as file:
-        yaml.dump(asked, file)
     run(folder, "dvc", "repro", "summary", "usage")
     return folder
 

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -45,6 +46,9 @@ SMALL: dict[str, object] = {
     "speak.adapters": [],
 }
 
+PAIRS, QUESTIONS = 4, 4
+"Statements with their opposites on each axis of the compass, and open questions for the judge, of those that there are."
+
 pytestmark = pytest.mark.graph
 
 
@@ -57,19 +61,37 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_small(folder: Path, changes: Mapping[str, object], rows: int) -> None:
-    """Make a clone with other settings and the first rows of the sample."""
+    """Make a clone with other settings, the first rows of the sample and the first items of the instruments."""
     repositories.copy(folder, lambda name: not name.startswith("metrics/") and name != "dvc.lock")
-    yaml = YAML()
-    settings = yaml.load((folder / "params.yaml").read_text())
-    for key, value in changes.items():  # every sample post is scored whole otherwise; a few suffice here
-        *sections, name = key.split(".")
-        section = reduce(lambda found, part: found[part], sections, settings)
-        assert name in section, key
-        section[name] = value
-    with (folder / "params.yaml").open("w") as file:
-        yaml.dump(settings, file)
+
+    def configure(settings: Any) -> None:
+        for key, value in changes.items():  # every sample post is scored whole otherwise; a few suffice here
+            *sections, name = key.split(".")
+            section = reduce(lambda found, part: found[part], sections, settings)
+            assert name in section, key
+            section[name] = value
+
+    edit(folder / "params.yaml", configure)
+    edit(folder / "prompts/instruments/compass.yaml", shorten_compass)
+    edit(folder / "prompts/instruments/questions.yaml", lambda asked: asked.update(questions=asked["questions"][:QUESTIONS]))
     shorten_sample(folder, rows)
     repositories.begin(folder)
+
+
+def edit(file: Path, change: Callable[[Any], None]) -> None:
+    """Change what a YAML file says."""
+    yaml = YAML()
+    content = yaml.load(file.read_text())
+    change(content)
+    with file.open("w") as text:
+        yaml.dump(content, text)
+
+
+def shorten_compass(compass: Any) -> None:
+    """Keep some statements and their opposites."""
+    opposing = [[item for item in compass["items"] if item["axis"] == axis and "negates" in item][:PAIRS] for axis in compass["axes"]]
+    kept = {name for items in opposing for item in items for name in (item["id"], item["negates"])}
+    compass["items"] = [item for item in compass["items"] if item["id"] in kept]
 
 
 def shorten_sample(folder: Path, rows: int) -> None:
