@@ -21,8 +21,9 @@ def log_probabilities(context: Context, prompts: Sequence[list[int]], tree: Opti
     context.clear()
     kept: list[int] = []
     order = sorted(range(len(prompts)), key=lambda index: prompts[index])
-    for group in _groups([prompts[index] for index in order], tree):
-        some = [prompts[index] for index in order[group]]
+    ordered = [prompts[index] for index in order]
+    for group in _groups(ordered, tree):
+        some = ordered[group]
         found: list[dict[tuple[Tokens, int], float]] = [{} for _ in some]
         for part in _parts(tree.branches, len(some)):
             _follow(context, kept, some, part, tree, found)
@@ -32,9 +33,7 @@ def log_probabilities(context: Context, prompts: Sequence[list[int]], tree: Opti
 
 
 def common_prefix(sequences: Sequence[list[int]]) -> int:
-    """How many first tokens all share, leaving each at least one of its own."""
-    if not sequences:
-        return 0
+    """How many first tokens all share, leaving each at least one of its own; there must be a sequence."""
     low, high = min(sequences), max(sequences)
     limit = max(0, min(map(len, sequences)) - 1)
     return next((i for i in range(limit) if low[i] != high[i]), limit)

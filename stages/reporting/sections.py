@@ -172,19 +172,19 @@ def _cell(found: Measure | None, everything: Mapping[tuple[str, ...], Measure]) 
 
 def opinion(found: Found) -> Iterator[Section]:
     """Real answers of a population beside simulated ones, and how much nearer tuning comes to them."""
-    parts = ""
+    body = ""
     if found.answers:
         drawn = [figure(title, charts.dots(f"Mean answers, {title}", "mean answer", rows, 0, 1)) for title, rows in _answered(found.answers).items()]
         said = "What respondents who were kept from training said, with 95 % intervals, and what models say in their place: mean answers of everybody and of groups,"
         said += " from one end of the scale (0) to the other (1)."
         names = list(found.answers[0])
         numbers = table("The numbers of opinion", [worded(name) for name in names], [[line[name] for name in names] for line in found.answers])
-        parts += paragraph(said) + legend((name, look) for name, look in reversed(ANSWERING.items()) if name in names) + panels(drawn) + numbers
+        body += paragraph(said) + legend((name, look) for name, look in reversed(ANSWERING.items()) if name in names) + panels(drawn) + numbers
     if reduced := [(worded(" · ".join(name)), figure, 4) for name, figure in measures.flat(found.metrics.get("opinion", {}).get("reduction", {}))]:
         one = figure("share of the divergence", charts.whiskers("Reduction of the divergence", "share by which tuning lowers it", reduced, bars=True))
-        parts += paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([one])
-    if parts:
-        yield Section("Opinion", parts)
+        body += paragraph("By which share tuning lowers the divergence from the real answers of held-out respondents. Above zero: nearer.") + panels([one])
+    if body:
+        yield Section("Opinion", body)
 
 
 def _answered(lines: Sequence[Line]) -> dict[str, list[tuple[str, list[tuple[Measure, int]]]]]:

@@ -302,7 +302,7 @@ def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(model:
     some = [options[0], options[len(options) // 2], options[-1]]
     expected = [chain_rule(reference, question, option)[0] for option in some]
     logs = np.log([found.probabilities[options.index(option)] for option in some])
-    np.testing.assert_allclose(logs - logs[0], np.subtract(expected, expected[0]), atol=0.1)  # rounding to bfloat16 moves each by .02
+    np.testing.assert_allclose(logs - logs.mean(), np.subtract(expected, np.mean(expected)), atol=0.05)  # rounding to bfloat16 moves each by .02
     assert sum(found.probabilities) == pytest.approx(1)
 
 
