@@ -20,6 +20,8 @@ GROUPS = ("run", "test", "lint")
 PEERS = ROOT / ".nox" / "peers"
 WITHOUT_AMX = "-DCMAKE_C_FLAGS=-U__AMX_INT8__ -DCMAKE_CXX_FLAGS=-U__AMX_INT8__"
 "How llama.cpp is compiled: its code for AMX ends in an illegal instruction when GCC compiled it (ggml-org/llama.cpp, pull request 26954)."
+WORKERS = ("--numprocesses=logical", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+"Tests run in processes, each with cores of its own and 2 GB of memory at most; what takes longest begins first, see ``tests/conftest.py``."
 FEATURES = "import llama_cpp; print(llama_cpp.llama_print_system_info().decode())"
 
 nox.options.sessions = ["tests"]
@@ -89,9 +91,9 @@ def repro(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests. Arguments go to pytest: ``nox -s tests -- -m 'not graph'`` leaves the whole-graph test out."""
+    """Run the tests, a file per core at a time. Arguments go to pytest: ``nox -s tests -- -m 'not graph'`` leaves out whole graphs, ``-n 0`` keeps to one process."""
     environment(session)
-    run(session, "python", "-m", "pytest", *session.posargs)
+    run(session, "python", "-m", "pytest", *WORKERS, *session.posargs)
 
 
 @nox.session

@@ -13,7 +13,7 @@ class Runtime(Section):
     micro_batch: int = pydantic.Field(ge=1)
     "samples that are trained on side by side"
     device: str
-    "for training: auto, cpu, cuda"
+    "for training and choosing: auto, cpu, cuda"
     processes: int = pydantic.Field(1, ge=1)
     "that train one model together, each with its own GPU where there are GPUs"
     activation_checkpointing: bool = False

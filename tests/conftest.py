@@ -24,7 +24,7 @@ class FakeModel:
         self.texts, self.choices = deque(texts), deque(choices)
         self.history: list[Prompt] = []
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         for index, prompt in enumerate(prompts):
             self.history.append(prompt)
             yield index, Completion(self.texts.popleft(), "stop", 1, 1)
@@ -38,6 +38,19 @@ class FakeModel:
 @pytest.fixture
 def fake_model() -> type[FakeModel]:
     return FakeModel
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several test processes keeps, with all that it starts, to cores of its own: llama.cpp and torch start as many threads as they may use cores."""
+    workers = getattr(config, "workerinput", None)
+    if workers and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(workers["workerid"][2:]) % len(cores) :: workers["workercount"]])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first, so that the rest runs beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("graph") is None)
 
 
 @pytest.fixture(autouse=True)

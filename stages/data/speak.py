@@ -27,7 +27,7 @@ from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data import topics
 from stages.files import replacing, short_hash
-from stages.llm.interface import LanguageModel, Prompt, Sampling, in_order
+from stages.llm.interface import LanguageModel, Prompt, Sampling, several
 from stages.llm.local import Measuring, measured_model
 from stages.llm.readable import readable
 from stages.llm.writing import REFUSAL
@@ -110,8 +110,8 @@ def speak(model: LanguageModel, name: str, asked: Sequence[Request], found: Mapp
     sampling = Sampling(settings.max_tokens, settings.temperature, settings.top_p, seed=settings.seed)
     prompts = [prompt(request, found, task) for request in asked]
     rows: list[dict[str, object]] = []
-    for repeat in range(settings.repeats):
-        for request, answer in zip(asked, in_order(model.generate(prompts, sampling, repeat), len(prompts)), strict=True):
+    for request, answers in zip(asked, several(model, prompts, sampling, settings.repeats), strict=True):
+        for repeat, answer in enumerate(answers):
             text, status = read(answer.text, task)
             row = {"model": name, "steering": request.steering, "issue": request.issue, "topic": request.topic, "wording": request.wording, "repeat": repeat}
             rows.append({"id": short_hash(*row.values()), **row, "text": text, "status": status})

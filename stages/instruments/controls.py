@@ -45,9 +45,9 @@ class Control(ABC):
         for index, prompt in enumerate(prompts):
             yield index, Choice(tuple(self.chances(prompt, options, 0).tolist()), self.mass, 0)
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """Write the likeliest of the numbers from 0 on, with a reason that says nothing."""
-        for index, prompt in enumerate(prompts):
+        for index, (prompt, repeat) in enumerate(zip(prompts, repeats or [0] * len(prompts), strict=True)):
             number = int(self.chances(prompt, NUMBERS[: len(self.options)], repeat).argmax())
             yield index, Completion(f"{number}, because that is what I always say.", "stop", 0, 0)
 

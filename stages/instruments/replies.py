@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stages.instruments.consistency import sides
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import spaced
-from stages.llm.interface import LanguageModel, Message, Sampling, in_order
+from stages.llm.interface import LanguageModel, Message, Sampling, several
 from stages.llm.writing import REFUSAL
 from stages.params import Section
 from stages.results import Figures
@@ -109,5 +109,4 @@ def write(model: LanguageModel, instrument: Instrument, wording: str, settings: 
     scale = "\n".join(f"{i} = {label}" for i, label in enumerate(instrument.options))
     prompts = [(Message("user", Template(wording).substitute(statement=instrument.items[i].text, scale=scale)),) for i in rows]
     sampling = Sampling(settings.max_tokens, settings.temperature, top_k=settings.top_k, seed=seed)
-    texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts))] for repeat in range(settings.repeats)]
-    return Texts(rows, [list(repeats) for repeats in zip(*texts, strict=True)])
+    return Texts(rows, [[completion.text.strip() for completion in answers] for answers in several(model, prompts, sampling, settings.repeats)])

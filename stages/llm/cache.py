@@ -41,18 +41,21 @@ class Cached:
         """That of the model behind the cache, at this moment."""
         return self.model.fingerprint
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        return self._answer(prompts, ["generate", asdict(sampling), repeat], Completion, lambda missing: self.model.generate(missing, sampling, repeat))
+        how, numbers = asdict(sampling), repeats or [0] * len(prompts)
+        keys = [self._key(prompt, ["generate", how, repeat]) for prompt, repeat in zip(prompts, numbers, strict=True)]
+        return self._answer(keys, Completion, lambda missing: self.model.generate([prompts[i] for i in missing], sampling, [numbers[i] for i in missing]))
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        return self._answer(prompts, ["choose", list(options)], Choice, lambda missing: self.model.choose(missing, options))
+        keys = [self._key(prompt, ["choose", list(options)]) for prompt in prompts]
+        return self._answer(keys, Choice, lambda missing: self.model.choose([prompts[i] for i in missing], options))
 
-    def _answer(self, prompts: Sequence[Prompt], how: object, kind: type[A], ask: Callable[[list[Prompt]], Iterator[tuple[int, A]]]) -> Iterator[tuple[int, A]]:
-        missing: dict[bytes, list[int]] = {}  # prompts that are the same are asked once
-        for index, prompt in enumerate(prompts):
-            key = self._key(prompt, how)
+    def _answer(self, keys: Sequence[bytes], kind: type[A], ask: Callable[[list[int]], Iterator[tuple[int, A]]]) -> Iterator[tuple[int, A]]:
+        """Answers under ``keys``; ``ask`` gets those to the questions at some indices, as places among these."""
+        missing: dict[bytes, list[int]] = {}  # what is the same is asked once
+        for index, key in enumerate(keys):
             kept = None if key in missing else self._get(key)
             if kept is None:
                 missing.setdefault(key, []).append(index)
@@ -61,7 +64,7 @@ class Cached:
                 self.hits += 1
                 yield index, kind(**fields)
         waiting = list(missing.items())
-        for position, answer in ask([prompts[same[0]] for _, same in waiting]):
+        for position, answer in ask([same[0] for _, same in waiting]):
             key, same = waiting[position]
             self._put(key, asdict(answer))
             self.hits += len(same) - 1

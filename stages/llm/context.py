@@ -1,10 +1,10 @@
 """llama.cpp's evaluation of tokens: a thin layer over its C functions."""
 
 import ctypes
-import os
 from collections.abc import Sequence
 from typing import Any
 
+import joblib
 import llama_cpp
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -35,7 +35,7 @@ class Context:
         params.n_batch = params.n_ubatch = BATCH + 1
         params.type_k = params.type_v = (GGMLQuantizationType.BF16 if apart else GGMLQuantizationType.F16).value
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
+        params.n_threads = params.n_threads_batch = joblib.cpu_count()  # those that affinity and a container leave us
         self._context = llama_cpp.llama_init_from_model(model, params)
         if not self._context:
             raise MemoryError(f"no memory for {params.n_ctx} tokens")

@@ -78,8 +78,8 @@ class LanguageModel(Protocol):
         """Changes whenever the model could answer differently: weights, adapter, server and model name."""
         ...
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
-        """Write an answer to each prompt; ``repeat`` distinguishes several answers to one prompt."""
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
+        """Write an answer to each prompt; ``repeats`` numbers those to the same prompt, from 0 on (default: all 0)."""
         ...
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
@@ -89,6 +89,13 @@ class LanguageModel(Protocol):
         the answer ending there.
         """
         ...
+
+
+def several(model: LanguageModel, prompts: Sequence[Prompt], sampling: Sampling, n: int) -> list[list[Completion]]:
+    """``n`` answers to each prompt, [prompts][n], all asked for at once."""
+    answers = model.generate([prompt for prompt in prompts for _ in range(n)], sampling, [repeat for _ in prompts for repeat in range(n)])
+    found = in_order(answers, len(prompts) * n)
+    return [found[first : first + n] for first in range(0, len(found), n)]
 
 
 def in_order(results: Iterator[tuple[int, R]], n: int) -> list[R]:

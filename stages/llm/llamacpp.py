@@ -1,14 +1,16 @@
 """llama.cpp in process: many sequences in one batch, a shared prefix evaluated once, adapters swapped without reloading.
 
-llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Probabilities of options depend very
-slightly on which prompts share a batch (floating-point sums are taken in another order). Written answers are the same alone and in a batch.
+llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Written answers are the same alone and in a
+batch. Choices come from :mod:`stages.llm.forward` where the file is not quantised; their probabilities depend very slightly on which prompts share a batch
+(floating-point sums are taken in another order).
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
@@ -25,7 +27,10 @@ from stages.llm.options import OptionTree
 from stages.llm.sampling import draw, generator
 from stages.llm.tokenizer import Tokenizer, load_model
 
-VERSION = f"llama.cpp {llama_cpp.__version__} 5"
+if TYPE_CHECKING:
+    from stages.llm.forward import Forward
+
+VERSION = f"llama.cpp {llama_cpp.__version__} 6"
 "Part of every fingerprint: to be changed with whatever changes answers here."
 CELLS = 256
 "Memory of a sequence comes in multiples of so many tokens."
@@ -34,10 +39,11 @@ CELLS = 256
 class LlamaCpp:
     """A GGUF model, with at most one adapter attached at a time."""
 
-    def __init__(self, file: Path, sequences: int = 64, context: int = 1024) -> None:
+    def __init__(self, file: Path, sequences: int = 64, context: int = 1024, device: str = "auto") -> None:
         """Load ``file``.
 
-        Up to ``sequences`` answers (at most 255) are written side by side, each of up to ``context`` tokens (prompt and answer).
+        Up to ``sequences`` answers (at most 255) are written side by side, each of up to ``context`` tokens (prompt and answer). ``device`` is where torch
+        evaluates choices, if it does (:func:`stages.llm.forward.load`).
 
         :raises InputError: if the file is missing, llama.cpp cannot load it, or the memory does not suffice.
         """
@@ -45,10 +51,11 @@ class LlamaCpp:
         self.model = load_model(file)
         self.tokenizer = Tokenizer(self.model, file)
         self.base_fingerprint = self.fingerprint = short_hash(VERSION, sha256(file))
+        self._device = device
         self._adapters: dict[Path, Any] = {}
         self._adapter: Any = None
+        self._adapter_file: Path | None = None
         self._contexts: list[Context] = []
-        self._choosing: Context | None = None
         try:
             self._fitting(self._shared_cells)
         except InputError:
@@ -69,7 +76,7 @@ class LlamaCpp:
                 self._adapters[adapter] = handle
             handle = self._adapters[adapter]
             fingerprint = short_hash(self.base_fingerprint, sha256(adapter))
-        self._adapter, self.fingerprint = handle, fingerprint
+        self._adapter, self._adapter_file, self.fingerprint = handle, adapter, fingerprint
         for context in self._contexts:
             context.attach(handle)
 
@@ -128,24 +135,30 @@ class LlamaCpp:
 
     # ---- writing answers
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """See :class:`stages.llm.interface.LanguageModel`. A new answer starts as soon as another ends."""
         if sampling.max_tokens >= self.context // 2:
             raise InputError(f"answers of {sampling.max_tokens} tokens leave no room for prompts within a context of {self.context}. Raise it in params.yaml.")
-        waiting = [(index, *self._prompt_tokens(prompt, self.context - sampling.max_tokens)) for index, prompt in enumerate(prompts)]
-        waiting.sort(key=lambda entry: (-len(entry[1]), entry[0]))
+        prepared = [self._prompt_tokens(prompt, self.context - sampling.max_tokens) for prompt in prompts]
+        waiting = sorted(((tokens, index, cut) for index, (tokens, cut) in enumerate(prepared)), reverse=True)  # taken from the end: each begins much as the one before
         if not waiting:
             return
-        shared, longest = common_prefix([tokens for _, tokens, _ in waiting]), len(waiting[0][1]) + sampling.max_tokens
+        shared, longest = common_prefix([tokens for tokens, _, _ in waiting]), max(len(tokens) for tokens, _, _ in waiting) + sampling.max_tokens
         batch, running = Batch(), list[_Answer]()  # each answer is written in the sequence after its place there; sequence 0 is what all prompts begin with
         with self._apart(len(waiting) + 1, longest) as context:
-            context.extend(0, waiting[0][1][:shared], 0)
+            latest: _Answer | None = None
+            context.extend(0, waiting[0][0][:shared], 0)
             while waiting or running:
                 while waiting and len(running) < context.sequences - 1:
-                    index, tokens, cut = waiting.pop()
-                    running.append(_Answer(index, len(tokens), cut, generator(sampling, repeat, tokens), tokens[-1], len(tokens) - 1))
-                    context.copy(0, len(running))
-                    context.extend(len(running), tokens[shared:-1], shared)
+                    tokens, index, cut = waiting.pop()
+                    source, known = 0, shared
+                    if latest in running:
+                        source, known = running.index(latest) + 1, common_prefix([latest.prompt, tokens])
+                    latest = _Answer(index, tokens, cut, generator(sampling, repeats[index] if repeats else 0, tokens), tokens[-1], len(tokens) - 1)
+                    running.append(latest)
+                    context.copy(source, len(running))
+                    context.forget(len(running), known)
+                    context.extend(len(running), tokens[known:-1], known)
                 batch.clear()
                 for sequence, answer in enumerate(running, 1):
                     batch.add(answer.last, answer.position, [sequence], logits=True)
@@ -183,30 +196,46 @@ class LlamaCpp:
         if stops:
             text, ended = text[: min(stops)], True
         if ended or answer.count >= sampling.max_tokens:
-            return Completion(text, "stop" if ended else "length", answer.prompt_tokens, answer.count, answer.cut)
+            return Completion(text, "stop" if ended else "length", len(answer.prompt), answer.count, answer.cut)
         return None
 
     # ---- choosing among options
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
-        """See :class:`stages.llm.interface.LanguageModel`. Prompt and all options of several tokens are evaluated in one go."""
+        """See :class:`stages.llm.interface.LanguageModel`. Prompts and all options of several tokens are evaluated in one go, in torch where it can."""
         tree = OptionTree([self.tokenizer.tokens(option, special=False) for option in options], self.tokenizer.ending)
         prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
         if not prepared:
             return
-        self._choosing = self._choosing or self._context(SEQUENCES, self._shared_cells, apart=False)
-        for index, logs in log_probabilities(self._choosing, [tokens for tokens, _ in prepared], tree):
+        asked = [tokens for tokens, _ in prepared]
+        if self._forward:
+            self._forward.attach(self._adapter_file)
+            found = self._forward.log_probabilities(asked, tree)
+        else:
+            found = log_probabilities(self._choosing, asked, tree)
+        for index, logs in found:
             weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
             tokens, cut = prepared[index]
             yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
 
+    @cached_property
+    def _choosing(self) -> Context:
+        return self._context(SEQUENCES, self._shared_cells, apart=False)
 
-@dataclass
+    @cached_property
+    def _forward(self) -> "Forward | None":
+        from stages.llm import forward  # noqa: PLC0415  # torch takes seconds to import, and those who write do not need it
+
+        return forward.load(self.file, self._device)
+
+
+@dataclass(eq=False)
 class _Answer:
     """An answer being written."""
 
     index: int
-    prompt_tokens: int
+    prompt: list[int]
+    "its tokens"
     cut: int
     random: np.random.Generator
     last: int

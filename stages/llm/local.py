@@ -53,7 +53,7 @@ def measured_model(file: Path, context: int, what: str, total: int = 0) -> Itera
     ``context`` is the longest prompt and answer together, in tokens; ``what`` and ``total`` are the work and its answers, for the progress line.
     """
     runtime = params.load("runtime", Runtime)
-    with LlamaCpp(file, runtime.sequences, context) as engine, _kept_and_counted(engine, what, total) as model:
+    with LlamaCpp(file, runtime.sequences, context, runtime.device) as engine, _kept_and_counted(engine, what, total) as model:
         yield engine, model
 
 

@@ -69,7 +69,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """See :class:`stages.llm.interface.LanguageModel`.
 
         A prompt that exceeds the model's context is cut at a sentence until it fits; the answer to one that the server's content filter refuses is empty.
@@ -78,8 +78,9 @@ class Server:
         """
         if sampling.top_k and self.endpoint.speaks_openai:
             raise InputError(f"top_k = {sampling.top_k} cannot be asked of {self.endpoint.base_url}. Set it to 0, or the dialect to 'extended' if that server knows it.")
-        request = partial(chat.writing, self.endpoint, sampling, repeat)
-        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.write, request)) for index, prompt in enumerate(prompts)))
+        requests = [partial(chat.writing, self.endpoint, sampling, repeat) for repeat in repeats or [0] * len(prompts)]
+        asked = enumerate(zip(prompts, requests, strict=True))
+        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.write, request)) for index, (prompt, request) in asked))
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`; a server tells less than a model in process.

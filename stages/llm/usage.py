@@ -56,9 +56,9 @@ class Metered:
         """See :class:`stages.llm.interface.LanguageModel`."""
         return self.model.fingerprint
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        return self._count(self.model.generate(prompts, sampling, repeat), len(prompts))
+        return self._count(self.model.generate(prompts, sampling, repeats), len(prompts))
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""

@@ -28,7 +28,7 @@ from stages import command, params, results, tables
 from stages.instruments import judges, judging
 from stages.instruments.judges import Answer, Labelled
 from stages.instruments.judging import Params
-from stages.llm.interface import LanguageModel, Message, Sampling, in_order
+from stages.llm.interface import LanguageModel, Message, Sampling, several
 from stages.llm.local import Measuring, measured_model
 from stages.params import Section, parse, read_yaml
 from stages.results import Figures
@@ -71,8 +71,7 @@ def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[lis
     """Each question's answers: [questions][repeats]."""
     sampling = Sampling(settings.max_tokens, settings.temperature, top_k=settings.top_k, seed=settings.seed)
     prompts = [(Message("user", Template(asked.wording).substitute(question=question.text)),) for question in asked.questions]
-    texts = [[completion.text.strip() for completion in in_order(model.generate(prompts, sampling, repeat), len(prompts))] for repeat in range(settings.repeats)]
-    return [list(repeats) for repeats in zip(*texts, strict=True)]
+    return [[completion.text.strip() for completion in answers] for answers in several(model, prompts, sampling, settings.repeats)]
 
 
 def judge_all(settings: Params, training: Path, gold: Labelled, asked: Questions, texts: Sequence[Sequence[Sequence[str]]]) -> Scores:

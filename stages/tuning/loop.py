@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torchtune.modules import TransformerDecoder
 
+from stages.device import device_for
 from stages.errors import InputError
 from stages.progress import Progress
 from stages.results import six_digits
@@ -64,10 +65,7 @@ def pick_device(wish: str) -> torch.device:
 
     :raises InputError: if there are too few of them, or the name is none that torch knows.
     """
-    try:
-        device = torch.device("cuda" if wish == "auto" and torch.cuda.is_available() else "cpu" if wish == "auto" else wish)
-    except RuntimeError as error:
-        raise InputError(f"params.yaml: runtime.device: torch knows no device '{wish}'. Write auto, cpu or cuda.") from error
+    device = device_for(wish)
     if device.type == "cuda" and torch.cuda.device_count() < distributed.size():
         found = torch.cuda.device_count()
         raise InputError(f"params.yaml: runtime: {distributed.size()} processes cannot share {found} GPUs. Lower runtime.processes, or set runtime.device to cpu.")

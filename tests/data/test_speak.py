@@ -48,7 +48,7 @@ def test_rows_tell_what_was_asked_and_what_became_of_it(fake_model: Any) -> None
     asked = requests(ISSUES, ("liberal",), TASK)[:2]
     model = fake_model([POST, "", "masks masks masks masks masks masks", "As an AI language model I have no views on masks."])
     rows = speak(model, "left-posts", asked, ISSUES, TASK, settings())
-    assert [(row["wording"], row["repeat"], row["status"]) for row in rows] == [(0, 0, "kept"), (1, 0, "empty"), (0, 1, "unreadable"), (1, 1, "refusal")]
+    assert [(row["wording"], row["repeat"], row["status"]) for row in rows] == [(0, 0, "kept"), (0, 1, "empty"), (1, 0, "unreadable"), (1, 1, "refusal")]
     assert {(row["model"], row["steering"], row["issue"], row["topic"]) for row in rows} == {("left-posts", "liberal", "covid", "masking")}
     assert len({row["id"] for row in rows}) == 4
     assert rows[0]["text"] == POST

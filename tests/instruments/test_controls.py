@@ -68,7 +68,7 @@ def test_guesses_vary_with_repeats_and_prompts_and_repeat_themselves_otherwise()
     prompts = [(Message("user", f"{i}?"),) for i in range(30)]
 
     def written(seed: int, repeat: int) -> list[str]:
-        return [completion.text for _, completion in Guesses(seed=seed).generate(prompts, Sampling(9), repeat)]
+        return [completion.text for _, completion in Guesses(seed=seed).generate(prompts, Sampling(9), [repeat] * 30)]
 
     assert {text[0] for text in written(1, 0)} == set("0123")
     assert written(1, 0) == written(1, 0)

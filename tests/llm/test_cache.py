@@ -10,7 +10,7 @@ import pytest
 
 from stages.errors import InputError
 from stages.llm.cache import Cached
-from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order
+from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order, several
 
 HOW = Sampling(max_tokens=5)
 
@@ -23,7 +23,7 @@ PROMPTS = [ask("one"), ask("two"), ask("three")]
 
 
 def texts(cached: Cached, prompts: Sequence[Prompt], sampling: Sampling = HOW, repeat: int = 0) -> list[str]:
-    return [answer.text for answer in in_order(cached.generate(prompts, sampling, repeat), len(prompts))]
+    return [answer.text for answer in in_order(cached.generate(prompts, sampling, [repeat] * len(prompts)), len(prompts))]
 
 
 class Echo:
@@ -33,11 +33,13 @@ class Echo:
 
     def __init__(self, limit: int = 10**9) -> None:
         self.limit = limit
+        self.asked: list[tuple[str, int]] = []
 
-    def generate(self, prompts: Sequence[Prompt], _sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
-        for index, prompt in enumerate(prompts):
+    def generate(self, prompts: Sequence[Prompt], _sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
+        for index, (prompt, repeat) in enumerate(zip(prompts, repeats or [0] * len(prompts), strict=True)):
             if index == self.limit:
                 raise RuntimeError("the model broke")
+            self.asked.append((prompt[-1].content, repeat))
             yield index, Completion(f"{prompt[-1].content} {repeat}", "stop", 1, 1)
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
@@ -112,6 +114,15 @@ def test_other_sampling_is_asked_anew(fake_model: Any, file: Path, opened: Any, 
 def test_another_repeat_is_asked_anew(fake_model: Any, file: Path, opened: Any) -> None:
     cached = opened(fake_model(texts=["first", "second"]), file)
     assert [texts(cached, PROMPTS[:1], repeat=repeat) for repeat in (0, 1, 0, 1)] == [["first"], ["second"], ["first"], ["second"]]
+
+
+def test_of_several_repeats_only_those_that_are_missing_are_asked(file: Path, opened: Any) -> None:
+    model = Echo()
+    cached = opened(model, file)
+    assert texts(cached, PROMPTS[1:2], repeat=1) == ["two 1"]
+    found = several(cached, PROMPTS[:2], HOW, 3)
+    assert [[answer.text for answer in answers] for answers in found] == [["one 0", "one 1", "one 2"], ["two 0", "two 1", "two 2"]]
+    assert model.asked == [("two", 1), ("one", 0), ("one", 1), ("one", 2), ("two", 0), ("two", 2)]
 
 
 def test_another_model_is_asked_anew(fake_model: Any, file: Path, opened: Any) -> None:

@@ -17,7 +17,7 @@ class Habit:
     def __init__(self, taste: dict[str, float], first: float) -> None:
         self.taste, self.first = taste, first
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeat: int = 0) -> Iterator[tuple[int, Completion]]:
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         raise NotImplementedError
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:

@@ -87,7 +87,7 @@ def test_openai_gets_only_what_it_knows(faulty: FaultyServer, connect: Connect) 
 def test_seeds_differ_by_prompt_repeat_and_seed_only(faulty: FaultyServer, connect: Connect) -> None:
     server = connect(concurrency=1)
     for prompt, seed, repeat in [(0, 1, 0), (0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1)]:
-        list(server.generate([PROMPTS[prompt]], Sampling(5, 0.7, seed=seed), repeat))
+        list(server.generate([PROMPTS[prompt]], Sampling(5, 0.7, seed=seed), [repeat]))
     seeds = [body["seed"] for body in faulty.requests]
     assert seeds[0] == seeds[1]
     assert len(set(seeds)) == 4

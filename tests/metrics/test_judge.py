@@ -73,10 +73,10 @@ def test_a_row_holds_every_judge(fake_model) -> None:  # type: ignore[no-untyped
     asked = Questions(wording="Say: $question", questions=(Question(id="a", topic="t", text="Why?"), Question(id="b", topic="t", text="How?")))
     model = fake_model(texts=["1 ", "2", "3", "4"])
     texts = answer(model, asked, settings)
-    assert texts == [["1", "3"], ["2", "4"]]
+    assert texts == [["1", "2"], ["3", "4"]]
     assert model.history[0][0].content == "Say: Why?"
     found = rows(Checkpoint("base", 0, None), asked, texts, {"score": np.arange(4.0).reshape(2, 2), "llm": np.full((2, 2), np.nan)})
-    assert [(row["question"], row["repeat"], row["text"], row["score"]) for row in found] == [("a", 0, "1", 0), ("a", 1, "3", 1), ("b", 0, "2", 2), ("b", 1, "4", 3)]
+    assert [(row["question"], row["repeat"], row["text"], row["score"]) for row in found] == [("a", 0, "1", 0), ("a", 1, "2", 1), ("b", 0, "3", 2), ("b", 1, "4", 3)]
     assert np.isnan(found[0]["llm"])
 
 
