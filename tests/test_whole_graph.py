@@ -7,6 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -30,7 +31,6 @@ SMALL: dict[str, object] = {
     "undo.batch_size": 2,
     "compass.wordings": 1,
     "judge.max_tokens": 16,
-    "judge.repeats": 1,
     "capability.questions": 3,
     "simulate.steps": 2,
     "simulate.checkpoint_every": 2,
@@ -121,6 +121,9 @@ def test_every_model_is_measured(clone: Path) -> None:
     assert all(-10 <= compass[name]["economic"]["low"] <= compass[name]["economic"]["high"] <= 10 for name in compass if "economic" in compass[name])
     assert all(0 <= judge[name]["score"]["value"] <= 20 for name in names if "score" in judge[name])
     summary = json.loads((clone / "metrics/summary.json").read_text())
+    answers = pq.read_table(clone / "metrics/answers/judge.parquet").to_pandas()
+    repeats = answers.groupby(["adapter", "step"]).repeat.nunique()
+    assert repeats.loc["left-synthetic"].to_dict() == {1: 1, 2: 2}  # fewer along the way
     assert {tuple(sorted(found)) for found in summary["separation"].values()} == {("compass_economic", "compass_social", "judge")}
     assert set(json.loads((clone / "metrics/filter.json").read_text())) == {"left", "right", "control"}
     assert len(list(clone.glob("models/adapters/left-synthetic/step-*/adapter.gguf"))) == 2

@@ -29,6 +29,7 @@ class Params(Section):
     min_valid: float = pydantic.Field(ge=0, le=1)
     judge_own_model: bool
     repeats: int = pydantic.Field(ge=1)
+    repeats_underway: int = pydantic.Field(ge=1)
     max_tokens: int = pydantic.Field(ge=1)
     temperature: float = pydantic.Field(ge=0)
     top_k: int = pydantic.Field(ge=0)

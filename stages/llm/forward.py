@@ -1,8 +1,8 @@
 """A model's pass over a tree of tokens in torch: what follows many prompts, where nothing is written.
 
 llama.cpp keeps the next token of many answers in step, which is what writing needs. For long rows of tokens torch's matrix products are several times as fast, so
-:class:`stages.llm.llamacpp.LlamaCpp` chooses with them where the file allows it. Activations are float32, rounded only where they meet a weight: as bf16 they would
-carry twice the error into the probabilities.
+:class:`stages.llm.llamacpp.LlamaCpp` chooses with them where the file allows it. Matrix products take and give bf16 numbers where the device multiplies those; what is
+summed up over the layers, scores of attention and logits are float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, dequantize
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from stages.device import device_for
+from stages.device import device_for, multiplies_bf16
 from stages.errors import InputError
 from stages.llm.choosing import common_prefix
 from stages.llm.options import OptionTree
 
-ROWS = 1024
+ROWS = 2048
 "Tokens evaluated at once, more only for a single prompt."
-CHUNK = 128
+CHUNK = 64
 "Of these so many attend at a time, to the tokens that any of them sees."
 VOCABULARY = 8192
 "Rows of the output matrix in float32 at a time."
@@ -36,8 +36,8 @@ Past = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @contextmanager
-def rounded_products() -> Iterator[None]:
-    """Products of float32 matrices whose factors are rounded to what the processor multiplies faster: bf16 where a CPU knows it, tf32 on GPUs. Sums stay float32."""
+def quick_products() -> Iterator[None]:
+    """Products of float32 matrices by oneDNN, a third faster here than MKL, which rounds the factors to bf16 where the CPU has AMX; on GPUs, to tf32. Sums stay float32."""
     backends = (torch.backends.mkldnn.matmul, "bf16"), (torch.backends.cuda.matmul, "tf32")  # type: ignore[attr-defined]  # torch sets the first one late
     before = [backend.fp32_precision for backend, _ in backends]
     for backend, precision in backends:
@@ -55,6 +55,7 @@ class Forward:
     def __init__(self, reader: "Reader", device: torch.device) -> None:
         """Weights of ``reader``, a file that :func:`evaluates`, on ``device``."""
         self.device = device
+        self._factors = torch.bfloat16 if device.type != "cpu" or multiplies_bf16() else torch.float32
         self._w = {tensor.name.removesuffix(".weight"): _tensor(tensor.data).to(device) for tensor in reader.tensors}
         self._layers, self._heads = int(reader.number("block_count")), int(reader.number("attention.head_count"))
         self._kv_heads, self._epsilon = int(reader.number("attention.head_count_kv", self._heads)), reader.number("attention.layer_norm_rms_epsilon")
@@ -80,7 +81,7 @@ class Forward:
                     raise InputError(f"{adapter}: changes {name}, and only adapters of attention and feed-forward layers are evaluated here. Merge it into its model.")
                 a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
                 scale = float(reader.fields["adapter.lora.alpha"].contents()) / len(a)
-                self._lora[name.removesuffix(".weight")] = a.to(self.device), (b * scale).to(self.device)
+                self._lora[name.removesuffix(".weight")] = a.to(self.device, self._factors), (b * scale).to(self.device, self._factors)
 
     def log_probabilities(self, prompts: Sequence[list[int]], options: OptionTree) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """The index of each prompt (token ids) and the log-probabilities [k] of the options after it.
@@ -108,37 +109,39 @@ class Forward:
     @torch.inference_mode()
     def _evaluate(self, tree: "TokenTree", past: Past, kept: Sequence[int], read: Sequence[int], wanted: Sequence[int]) -> tuple[NDArray[np.float64], Past]:
         """Log-probabilities [r, w] that ``wanted`` tokens follow the places ``read`` of ``tree``, and keys and values of those ``kept``; ``past`` holds those of the known."""
-        new, positions = slice(tree.known, None), torch.tensor(tree.depths[tree.known :], device=self.device)
+        new, rows = np.arange(len(tree.tokens) - tree.known), np.subtract(read, tree.known)
+        positions = torch.tensor(tree.depths[tree.known :], device=self.device)
         turn = torch.polar(torch.ones((), dtype=torch.float64, device=self.device), positions[:, None] * self._rates).to(torch.complex64)[:, None]
-        views = [(torch.from_numpy(columns).to(self.device), torch.from_numpy(hidden).to(self.device)) for columns, hidden in tree.views()]
-        h = self._w["token_embd"][torch.tensor(tree.tokens[new], device=self.device)].float()
-        rows, kept_now = torch.tensor(kept, device=self.device), Past()
+        h = self._w["token_embd"][torch.tensor(tree.tokens[tree.known :], device=self.device)].float()
+        views, stay, stays = tree.views(new, self.device), torch.tensor(kept, device=self.device), Past()
         for layer in range(self._layers):
             x = self._normalised(h, f"blk.{layer}.attn_norm")
-            q, k, v = (self._product(x, f"blk.{layer}.attn_{name}").view(len(h), n, -1) for name, n in (("q", self._heads), ("k", self._kv_heads), ("v", self._kv_heads)))
-            q, k, v = _turned(q, turn).transpose(0, 1), _turned(k, turn).transpose(0, 1), v.transpose(0, 1)  # [heads, t, h]
+            k, v = (self._product(x, f"blk.{layer}.attn_{name}").view(len(h), self._kv_heads, -1) for name in "kv")
+            k, v = _turned(k.float(), turn).transpose(0, 1), v.transpose(0, 1)  # [heads, t, h]
             if past:
                 k, v = torch.cat([past[layer][0], k], dim=1), torch.cat([past[layer][1], v], dim=1)
-            kept_now.append((k.index_select(1, rows), v.index_select(1, rows)))
+            stays.append((k.index_select(1, stay), v.index_select(1, stay)))
+            if layer == self._layers - 1:  # only what is read has to go on
+                h, x, turn, views = h[rows], x[rows], turn[rows], tree.views(rows, self.device)
+            q = _turned(self._product(x, f"blk.{layer}.attn_q").view(len(h), self._heads, -1).float(), turn).transpose(0, 1)
             h += self._product(_attended(q, k, v, views), f"blk.{layer}.attn_output")
             x = self._normalised(h, f"blk.{layer}.ffn_norm")
             gated = functional.silu(self._product(x, f"blk.{layer}.ffn_gate"), inplace=True).mul_(self._product(x, f"blk.{layer}.ffn_up"))
             h += self._product(gated, f"blk.{layer}.ffn_down")
-        states = self._normalised(h[torch.tensor(read, device=self.device) - tree.known], "output_norm")
+        states = self._normalised(h, "output_norm").float()
         output = self._w.get("output", self._w["token_embd"])
         logits = torch.cat([states @ output[first : first + VOCABULARY].float().T for first in range(0, len(output), VOCABULARY)], dim=1)
-        return logits.log_softmax(dim=1)[:, wanted].double().cpu().numpy(), kept_now
+        return logits.log_softmax(dim=1)[:, wanted].double().cpu().numpy(), stays
 
     def _normalised(self, h: torch.Tensor, name: str) -> torch.Tensor:
-        return functional.rms_norm(h, h.shape[-1:], self._w[name], self._epsilon)
+        return functional.rms_norm(h, h.shape[-1:], self._w[name], self._epsilon).to(self._factors)
 
     def _product(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """``x`` [t, i] times a matrix [o, i], and what the adapter adds -> [t, o]."""
-        with rounded_products():
-            y = x @ self._w[name].float().T
-            if name in self._lora:
-                a, b = self._lora[name]
-                y.addmm_(x @ a.T, b.T)
+        y = x @ self._w[name].to(self._factors).T
+        if name in self._lora:
+            a, b = self._lora[name]
+            y.addmm_(x @ a.T, b.T)
         return y
 
 
@@ -162,12 +165,16 @@ class TokenTree:
             places.append(after := place)
         return places
 
-    def views(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-        """For ``CHUNK`` new tokens after another: the places [c] that any of them sees, and [n, c] 0 where one sees a place, -∞ where not."""
-        sees = self._sees()
+    def views(self, rows: NDArray[np.intp], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """For ``CHUNK`` new tokens after another: the places [c] that any of them sees, and for the last s of those, which not all see, [n, s] 0 where one does, -∞ where not."""
+        sees, found = self._sees()[rows], []
         for first in range(0, len(sees), CHUNK):
-            columns = np.flatnonzero(sees[first : first + CHUNK].any(axis=0))
-            yield columns, np.where(sees[first : first + CHUNK, columns], np.float32(0), np.float32(-np.inf))
+            part = sees[first : first + CHUNK]
+            columns = np.flatnonzero(part.any(axis=0))
+            some = columns[np.argmin(part[:, columns].all(axis=0)) :]
+            hidden = np.where(part[:, some], np.float32(0), np.float32(-np.inf))
+            found.append((torch.from_numpy(columns).to(device), torch.from_numpy(hidden).to(device)))
+        return found
 
     def _sees(self) -> NDArray[np.bool_]:
         """[new, all]: each new token sees those on its path, and itself."""
@@ -250,14 +257,15 @@ def _tensor(data: NDArray[np.generic]) -> torch.Tensor:
 def _attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """What each token sees: ``q`` [n, t, h], ``k`` and ``v`` [m, p, h], which n / m neighbouring heads share, ``views`` as of :meth:`TokenTree.views` -> [t, n · h].
 
-    Nothing is rounded here: large scores would lose too much in bf16.
+    Scores are float32: large ones would lose too much in bf16.
     """
     (n, _, h), m = q.shape, len(k)
     found = []
-    for part, (columns, hidden) in zip(torch.split(q, CHUNK, dim=1), views, strict=True):
-        seen_k, seen_v = k.index_select(1, columns), v.index_select(1, columns)
-        scores = torch.baddbmm(hidden.repeat(n // m, 1), part.reshape(m, -1, h), seen_k.transpose(1, 2), alpha=h**-0.5)
-        found.append((scores.softmax(dim=-1) @ seen_v).view(n, -1, h))
+    for part, (columns, hidden) in zip(torch.split(q * h**-0.5, CHUNK, dim=1), views, strict=True):
+        with quick_products():
+            scores = part.reshape(m, -1, h) @ k.index_select(1, columns).transpose(1, 2)
+        scores.view(n, *hidden.shape[:1], -1)[:, :, len(columns) - hidden.shape[1] :] += hidden
+        found.append((scores.softmax(dim=-1).to(v.dtype) @ v.index_select(1, columns)).view(n, -1, h))
     return torch.cat(found, dim=1).transpose(0, 1).flatten(1)
 
 

@@ -30,7 +30,7 @@ from stages.llm.tokenizer import Tokenizer, load_model
 if TYPE_CHECKING:
     from stages.llm.forward import Forward
 
-VERSION = f"llama.cpp {llama_cpp.__version__} 6"
+VERSION = f"llama.cpp {llama_cpp.__version__} 7"
 "Part of every fingerprint: to be changed with whatever changes answers here."
 CELLS = 256
 "Memory of a sequence comes in multiples of so many tokens."

@@ -8,7 +8,8 @@ out  metrics/judge.json: <adapter> -> readable (share of answers that could be s
      metrics/answers/judge.parquet: adapter, step, question, repeat, text, score, and a column of scores for each further judge, by its name
      metrics/answers/gold.parquet: gold, the true score of each text of the gold set, and score, that of the first judge
 
-A judge sees the question and the text, not who wrote it, and no language model judges itself unless it is told to.
+The base and final checkpoints answer each question ``repeats`` times, those along the way ``repeats_underway`` times. A judge sees the question and
+the text, not who wrote it, and no language model judges itself unless it is told to.
 """
 
 from collections import Counter
@@ -40,8 +41,8 @@ from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoi
 PROMPT = Path("prompts/instruments/questions.yaml")
 ANSWERS = pa.schema({"adapter": pa.string(), "step": pa.int32(), "question": pa.string(), "repeat": pa.int32(), "text": pa.string(), "score": pa.float32()})
 GOLD = pa.schema({"gold": pa.float64(), "score": pa.float64()})
-Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
-"Each judge's scores of the gold set [n] and of all answers [models, questions, repeats]; NaN where there is none."
+Scores: TypeAlias = dict[str, tuple[NDArray[np.float64], list[NDArray[np.float64]]]]
+"Each judge's scores of the gold set [n] and of each model's answers [questions, repeats]; NaN where there is none."
 
 
 class Question(Section):
@@ -67,21 +68,22 @@ class Questions(Section):
         return value
 
 
-def answer(model: LanguageModel, asked: Questions, settings: Params) -> list[list[str]]:
+def answer(model: LanguageModel, asked: Questions, settings: Params, repeats: int) -> list[list[str]]:
     """Each question's answers: [questions][repeats]."""
     sampling = Sampling(settings.max_tokens, settings.temperature, top_k=settings.top_k, seed=settings.seed)
     prompts = [(Message("user", Template(asked.wording).substitute(question=question.text)),) for question in asked.questions]
-    return [[completion.text.strip() for completion in answers] for answers in several(model, prompts, sampling, settings.repeats)]
+    return [[completion.text.strip() for completion in answers] for answers in several(model, prompts, sampling, repeats)]
 
 
 def judge_all(settings: Params, training: Path, gold: Labelled, asked: Questions, texts: Sequence[Sequence[Sequence[str]]]) -> Scores:
     """Each judge's scores of the gold set and of all models' answers, ``texts`` [models][questions][repeats]."""
     answers = [Answer(text, question.text) for model in texts for question, repeats in zip(asked.questions, model, strict=True) for text in repeats]
+    ends = np.cumsum([sum(map(len, model)) for model in texts])[:-1]
     found: Scores = {}
     for name in settings.judges:
         with judging.opened(name, settings, training) as judge:
             truth = judges.judged(judge, [Answer(text) for text in gold.texts])
-            found[name] = truth, judges.judged(judge, answers).reshape(len(texts), len(asked.questions), settings.repeats)
+            found[name] = truth, [scores.reshape(len(asked.questions), -1) for scores in np.split(judges.judged(judge, answers), ends)]
     return found
 
 
@@ -135,11 +137,12 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
     asked = parse(Questions, read_yaml(PROMPT), str(PROMPT))
     judging.refuse_own_model(settings, base / "model.gguf")
     points = checkpoints(adapters, adapter_names(study))
-    texts = []
-    with measured_model(base / "model.gguf", measuring.context, "judge", len(points) * len(asked.questions) * settings.repeats) as (engine, model):
+    ends, texts = final(points), []
+    repeats = {point: settings.repeats if point in ends else settings.repeats_underway for point in points}
+    with measured_model(base / "model.gguf", measuring.context, "judge", sum(repeats.values()) * len(asked.questions)) as (engine, model):
         for point in points:
             engine.attach(point.file)
-            texts.append(answer(model, asked, settings))
+            texts.append(answer(model, asked, settings, repeats[point]))
         origin = model.provenance(PROMPT) | {"model": engine.base_fingerprint}
     scores = judge_all(settings, training, truth, asked, texts)
     found: dict[str, dict[Checkpoint, Figures]] = {}
@@ -149,7 +152,7 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
         found[name] = {point: figures(on_answers[i], calibration, settings.seed) for i, point in enumerate(points)}
         quality[name] = judges.agreement(on_gold, truth) | ({"calibration": calibration.figures()} if isinstance(calibration, Calibration) else {})
     for first, second in combinations(scores, 2):
-        quality[second][f"beside_{first}"] = between(scores[first][1], scores[second][1])
+        quality[second][f"beside_{first}"] = between(*(np.concatenate([found.ravel() for found in scores[name][1]]) for name in (first, second)))
     write(target, curve_table, found, quality)
     columns = {"score" if name == settings.judges[0] else name: on_answers for name, (_, on_answers) in scores.items()}
     table = [row for i, point in enumerate(points) for row in rows(point, asked, texts[i], {name: on_answers[i] for name, on_answers in columns.items()})]

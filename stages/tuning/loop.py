@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torchtune.modules import TransformerDecoder
 
-from stages.device import device_for
+from stages.device import device_for, multiplies_bf16
 from stages.errors import InputError
 from stages.progress import Progress
 from stages.results import six_digits
@@ -166,11 +166,6 @@ def affordable(tuning: Tuning, wish: str) -> Tuning:
         distributed.say("this processor has no products of bf16 numbers: they are computed in fp32, which takes longer than bf16 elsewhere")
         return tuning.model_copy(update={"precision": "fp32"})
     return tuning
-
-
-def multiplies_bf16() -> bool:
-    """Whether oneDNN, which torch multiplies matrices with, takes bf16 numbers on this CPU."""
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
 def precision(device: torch.device, name: Literal["bf16", "fp32"]) -> torch.autocast:

@@ -1,5 +1,6 @@
-"""Torch's pass over a tree of tokens. Expectations come from llama.cpp, which evaluates each prompt by itself."""
+"""Torch's pass over a tree of tokens. Expectations come from llama.cpp, which evaluates each prompt by itself, or from the pass in float32 alone."""
 
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stages.llm.interface import Message, in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
 from stages.models.base import convert, resolve
+from stages.prompts import load as load_task
 from tests import checkpoints
 from tests.logits import llama_logits
 
@@ -54,6 +56,13 @@ def opened(file: Path) -> Forward:
     return found
 
 
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 throughout, as on a processor without bf16 products."""
+    monkeypatch.setattr(forward, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr(forward, "quick_products", nullcontext)
+
+
 @pytest.mark.parametrize(("kind", "layout"), [*product(checkpoints.SHAPES, ["BF16"]), ("llama3", "F16")])
 def test_every_shape_of_checkpoint_answers_as_llama_cpp_does(tmp_path: Path, kind: str, layout: str) -> None:
     convert(checkpoints.write(tmp_path / "theirs", kind), layout, tmp_path / "base")
@@ -64,6 +73,7 @@ def test_every_shape_of_checkpoint_answers_as_llama_cpp_does(tmp_path: Path, kin
     np.testing.assert_allclose(ours(opened(tmp_path / "base" / "model.gguf"), prompts), expected, atol=0.1)
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(("lengths", "children"), [([3, 2, 1], 4), ([400, 90], 4), ([1300, 40], 2), ([2], 3)])
 def test_prompts_are_answered_as_alone_wherever_they_part(base_model: Path, lengths: list[int], children: int) -> None:
     model = opened(base_model / "model.gguf")
@@ -71,10 +81,11 @@ def test_prompts_are_answered_as_alone_wherever_they_part(base_model: Path, leng
     prompts += [prompts[0], prompts[-1][:-1]]  # one again, and one that begins another
     some = [0, len(prompts) // 2, len(prompts) - 3, len(prompts) - 1]
     alone = np.concatenate([ours(model, [prompts[index]]) for index in some])
-    np.testing.assert_allclose(ours(model, prompts)[some], alone, atol=0.15)  # rounding to bfloat16
+    np.testing.assert_allclose(ours(model, prompts)[some], alone, atol=0.001)
     assert np.ptp(alone[:3], axis=0).max() > 0.5
 
 
+@pytest.mark.usefixtures("exact")
 def test_an_adapter_adds_what_it_adds_in_llama_cpp(base_model: Path, tmp_path: Path) -> None:
     random, writer = np.random.default_rng(1), GGUFWriter(tmp_path / "adapter.gguf", "llama")
     writer.add_type("adapter")
@@ -113,6 +124,19 @@ def test_an_adapter_of_the_output_layer_is_refused(base_model: Path, tmp_path: P
         opened(base_model / "model.gguf").attach(tmp_path / "adapter.gguf")
 
 
+def test_rounding_to_bfloat16_moves_probabilities_by_less_than_a_fiftieth(base_model: Path, request: pytest.FixtureRequest) -> None:
+    task = load_task(Path("prompts/filter.yaml"))
+    asked = [task.render("left", {"post": post}) for post in ("Tax the rich.", "Lovely weather today!", "Healthcare is a right, and nobody should go broke for it.")]
+    found = []
+    for fixtures in ((), ("exact",)):
+        for fixture in fixtures:
+            request.getfixturevalue(fixture)
+        with LlamaCpp(base_model / "model.gguf") as model:
+            found.append([choice.probabilities for choice in in_order(model.choose(asked, task.options), len(asked))])
+    np.testing.assert_allclose(*found, atol=0.02)
+    assert np.ptp(found[1], axis=0).max() > 0.05
+
+
 def test_quantised_files_are_left_to_llama_cpp() -> None:
     file = resolve(SHIPPED)
     assert forward.load(file, "cpu") is None
@@ -143,7 +167,10 @@ def test_what_is_in_a_tree_already_is_not_added_again() -> None:
     assert tree.add([5, 6, 7, 8]) == [0, 1, 2, 3]
     assert tree.add([5, 6, 9, 8]) == [0, 1, 4, 5]
     assert tree.add([7], after=5) == [6]
-    ((columns, hidden),) = tree.views()
-    assert columns.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert [np.flatnonzero(row == 0).tolist() for row in hidden] == [[0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 1, 4, 5], [0, 1, 4, 5, 6]]
+    ((columns, hidden),) = tree.views(np.arange(5), torch.device("cpu"))
+    assert columns.tolist() == [0, 1, 2, 3, 4, 5, 6]  # all see the first two
+    assert [(2 + np.flatnonzero(row == 0)).tolist() for row in hidden] == [[2], [2, 3], [4], [4, 5], [4, 5, 6]]
+    ((columns, hidden),) = tree.views(np.array([3, 4]), torch.device("cpu"))
+    assert columns.tolist() == [0, 1, 4, 5, 6]
+    assert hidden.tolist() == [[-np.inf], [0]]
     assert tree.depths == [0, 1, 2, 3, 2, 3, 4]

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages import params
 from stages.errors import InputError
-from stages.instruments.judges import Labelled, calibrated
-from stages.metrics.judge import Question, Questions, answer, between, figures, rows, write
+from stages.instruments.judges import Labelled, calibrated, read
+from stages.instruments.judging import Params
+from stages.metrics.judge import Question, Questions, answer, between, figures, judge_all, rows, write
 from stages.params import parse, read_yaml
 from stages.statistics.undefined import Undefined
 from stages.tuning.checkpoints import Checkpoint
@@ -65,14 +67,28 @@ def test_further_judges_stand_beside_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "judge.csv").read_text().splitlines()[1:] == ["left-posts,0,8.0,7.0,9.0,,,", "left-posts,8,,,,,,"]
 
 
-def test_a_row_holds_every_judge(fake_model) -> None:  # type: ignore[no-untyped-def]
-    from stages import params
-    from stages.instruments.judging import Params
+SETTINGS = params.load("judge", Params, ROOT / "params.yaml")
+ASKED = Questions(wording="Say: $question", questions=(Question(id="a", topic="t", text="Why?"), Question(id="b", topic="t", text="How?")))
 
-    settings = params.load("judge", Params, Path(__file__).parent.parent.parent / "params.yaml").model_copy(update={"repeats": 2})
-    asked = Questions(wording="Say: $question", questions=(Question(id="a", topic="t", text="Why?"), Question(id="b", topic="t", text="How?")))
-    model = fake_model(texts=["1 ", "2", "3", "4"])
-    texts = answer(model, asked, settings)
+
+def test_models_answer_as_often_as_they_are_asked_and_are_scored_apart() -> None:
+    lean = ROOT / "data/sample/lean"
+    truth = read(lean / "gold.jsonl")
+    often = [
+        ["Taxes on the rich are theft and kill jobs.", "Unions built this country and deserve our support."],
+        ["Guns keep us free, and the government should leave gun owners alone.", "Healthcare is a right for everybody, rich or poor."],
+    ]
+    once = [[often[0][1]], [often[1][0]]]
+    on_gold, (first, second) = judge_all(SETTINGS, lean / "training.jsonl", truth, ASKED, [often, once])["classifier"]
+    assert on_gold.shape == truth.scores.shape
+    assert (first.shape, second.shape) == ((2, 2), (2, 1))
+    assert second[:, 0].tolist() == [first[0, 1], first[1, 0]]
+    assert len(set(first.ravel())) == 4
+
+
+def test_a_row_holds_every_judge(fake_model) -> None:  # type: ignore[no-untyped-def]
+    asked, model = ASKED, fake_model(texts=["1 ", "2", "3", "4"])
+    texts = answer(model, asked, SETTINGS, 2)
     assert texts == [["1", "2"], ["3", "4"]]
     assert model.history[0][0].content == "Say: Why?"
     found = rows(Checkpoint("base", 0, None), asked, texts, {"score": np.arange(4.0).reshape(2, 2), "llm": np.full((2, 2), np.nan)})
