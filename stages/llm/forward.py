@@ -37,7 +37,7 @@ Past = list[tuple[torch.Tensor, torch.Tensor]]
 
 @contextmanager
 def quick_products() -> Iterator[None]:
-    """Products of float32 matrices by oneDNN, a third faster here than MKL, which rounds the factors to bf16 where the CPU has AMX; on GPUs, to tf32. Sums stay float32."""
+    """Products of float32 matrices by oneDNN instead of MKL, with factors rounded to bf16 where the CPU has AMX; on GPUs, to tf32. Sums stay float32."""
     backends = (torch.backends.mkldnn.matmul, "bf16"), (torch.backends.cuda.matmul, "tf32")  # type: ignore[attr-defined]  # torch sets the first one late
     before = [backend.fp32_precision for backend, _ in backends]
     for backend, precision in backends:
@@ -109,11 +109,11 @@ class Forward:
     @torch.inference_mode()
     def _evaluate(self, tree: "TokenTree", past: Past, kept: Sequence[int], read: Sequence[int], wanted: Sequence[int]) -> tuple[NDArray[np.float64], Past]:
         """Log-probabilities [r, w] that ``wanted`` tokens follow the places ``read`` of ``tree``, and keys and values of those ``kept``; ``past`` holds those of the known."""
-        new, rows = np.arange(len(tree.tokens) - tree.known), np.subtract(read, tree.known)
+        sees, rows = tree.sees(), np.subtract(read, tree.known)
         positions = torch.tensor(tree.depths[tree.known :], device=self.device)
         turn = torch.polar(torch.ones((), dtype=torch.float64, device=self.device), positions[:, None] * self._rates).to(torch.complex64)[:, None]
         h = self._w["token_embd"][torch.tensor(tree.tokens[tree.known :], device=self.device)].float()
-        views, stay, stays = tree.views(new, self.device), torch.tensor(kept, device=self.device), Past()
+        views, stay, stays = _views(sees, self.device), torch.tensor(kept, device=self.device), Past()
         for layer in range(self._layers):
             x = self._normalised(h, f"blk.{layer}.attn_norm")
             k, v = (self._product(x, f"blk.{layer}.attn_{name}").view(len(h), self._kv_heads, -1) for name in "kv")
@@ -122,7 +122,7 @@ class Forward:
                 k, v = torch.cat([past[layer][0], k], dim=1), torch.cat([past[layer][1], v], dim=1)
             stays.append((k.index_select(1, stay), v.index_select(1, stay)))
             if layer == self._layers - 1:  # only what is read has to go on
-                h, x, turn, views = h[rows], x[rows], turn[rows], tree.views(rows, self.device)
+                h, x, turn, views = h[rows], x[rows], turn[rows], _views(sees[rows], self.device)
             q = _turned(self._product(x, f"blk.{layer}.attn_q").view(len(h), self._heads, -1).float(), turn).transpose(0, 1)
             h += self._product(_attended(q, k, v, views), f"blk.{layer}.attn_output")
             x = self._normalised(h, f"blk.{layer}.ffn_norm")
@@ -165,18 +165,7 @@ class TokenTree:
             places.append(after := place)
         return places
 
-    def views(self, rows: NDArray[np.intp], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For ``CHUNK`` new tokens after another: the places [c] that any of them sees, and for the last s of those, which not all see, [n, s] 0 where one does, -∞ where not."""
-        sees, found = self._sees()[rows], []
-        for first in range(0, len(sees), CHUNK):
-            part = sees[first : first + CHUNK]
-            columns = np.flatnonzero(part.any(axis=0))
-            some = columns[np.argmin(part[:, columns].all(axis=0)) :]
-            hidden = np.where(part[:, some], np.float32(0), np.float32(-np.inf))
-            found.append((torch.from_numpy(columns).to(device), torch.from_numpy(hidden).to(device)))
-        return found
-
-    def _sees(self) -> NDArray[np.bool_]:
+    def sees(self) -> NDArray[np.bool_]:
         """[new, all]: each new token sees those on its path, and itself."""
         found = np.zeros((len(self.tokens) - self.known, len(self.tokens)), dtype=np.bool_)
         for row, parent in enumerate(self.parents[self.known :]):
@@ -186,6 +175,18 @@ class TokenTree:
                 found[row, : parent + 1] = True
             found[row, self.known + row] = True
         return found
+
+
+def _views(sees: NDArray[np.bool_], device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For ``CHUNK`` rows of ``sees`` after another: the places [c] that any of them sees, and for the last s of those, which not all see, [n, s] 0 where one does, -∞ where not."""
+    found = []
+    for first in range(0, len(sees), CHUNK):
+        part = sees[first : first + CHUNK]
+        columns = np.flatnonzero(part.any(axis=0))
+        some = columns[np.argmin(part[:, columns].all(axis=0)) :]
+        hidden = np.where(part[:, some], np.float32(0), np.float32(-np.inf))
+        found.append((torch.from_numpy(columns).to(device), torch.from_numpy(hidden).to(device)))
+    return found
 
 
 def _groups(prompts: Sequence[list[int]], extra: int) -> Iterator[slice]:
@@ -255,17 +256,17 @@ def _tensor(data: NDArray[np.generic]) -> torch.Tensor:
 
 
 def _attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, views: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """What each token sees: ``q`` [n, t, h], ``k`` and ``v`` [m, p, h], which n / m neighbouring heads share, ``views`` as of :meth:`TokenTree.views` -> [t, n · h].
+    """What each token sees: ``q`` [n, t, h], ``k`` and ``v`` [m, p, h], which n / m neighbouring heads share, ``views`` as of :func:`_views` -> [t, n · h].
 
     Scores are float32: large ones would lose too much in bf16.
     """
     (n, _, h), m = q.shape, len(k)
     found = []
-    for part, (columns, hidden) in zip(torch.split(q * h**-0.5, CHUNK, dim=1), views, strict=True):
-        with quick_products():
+    with quick_products():
+        for part, (columns, hidden) in zip(torch.split(q * h**-0.5, CHUNK, dim=1), views, strict=True):
             scores = part.reshape(m, -1, h) @ k.index_select(1, columns).transpose(1, 2)
-        scores.view(n, *hidden.shape[:1], -1)[:, :, len(columns) - hidden.shape[1] :] += hidden
-        found.append((scores.softmax(dim=-1).to(v.dtype) @ v.index_select(1, columns)).view(n, -1, h))
+            scores.view(n, *hidden.shape[:1], -1)[:, :, len(columns) - hidden.shape[1] :] += hidden
+            found.append((scores.softmax(dim=-1).to(v.dtype) @ v.index_select(1, columns)).view(n, -1, h))
     return torch.cat(found, dim=1).transpose(0, 1).flatten(1)
 
 

@@ -152,7 +152,8 @@ def main(base: Path, adapters: Path, training: Path, gold: Path, target: Path, c
         found[name] = {point: figures(on_answers[i], calibration, settings.seed) for i, point in enumerate(points)}
         quality[name] = judges.agreement(on_gold, truth) | ({"calibration": calibration.figures()} if isinstance(calibration, Calibration) else {})
     for first, second in combinations(scores, 2):
-        quality[second][f"beside_{first}"] = between(*(np.concatenate([found.ravel() for found in scores[name][1]]) for name in (first, second)))
+        one, other = (np.concatenate([model.ravel() for model in scores[name][1]]) for name in (first, second))
+        quality[second][f"beside_{first}"] = between(one, other)
     write(target, curve_table, found, quality)
     columns = {"score" if name == settings.judges[0] else name: on_answers for name, (_, on_answers) in scores.items()}
     table = [row for i, point in enumerate(points) for row in rows(point, asked, texts[i], {name: on_answers[i] for name, on_answers in columns.items()})]

@@ -127,14 +127,16 @@ def test_an_adapter_of_the_output_layer_is_refused(base_model: Path, tmp_path: P
 def test_rounding_to_bfloat16_moves_probabilities_by_less_than_a_fiftieth(base_model: Path, request: pytest.FixtureRequest) -> None:
     task = load_task(Path("prompts/filter.yaml"))
     asked = [task.render("left", {"post": post}) for post in ("Tax the rich.", "Lovely weather today!", "Healthcare is a right, and nobody should go broke for it.")]
-    found = []
-    for fixtures in ((), ("exact",)):
-        for fixture in fixtures:
-            request.getfixturevalue(fixture)
+
+    def probabilities() -> list[tuple[float, ...]]:
         with LlamaCpp(base_model / "model.gguf") as model:
-            found.append([choice.probabilities for choice in in_order(model.choose(asked, task.options), len(asked))])
-    np.testing.assert_allclose(*found, atol=0.02)
-    assert np.ptp(found[1], axis=0).max() > 0.05
+            return [choice.probabilities for choice in in_order(model.choose(asked, task.options), len(asked))]
+
+    rounded = probabilities()
+    request.getfixturevalue("exact")
+    expected = probabilities()
+    np.testing.assert_allclose(rounded, expected, atol=0.02)
+    assert np.ptp(expected, axis=0).max() > 0.05
 
 
 def test_quantised_files_are_left_to_llama_cpp() -> None:
@@ -167,10 +169,10 @@ def test_what_is_in_a_tree_already_is_not_added_again() -> None:
     assert tree.add([5, 6, 7, 8]) == [0, 1, 2, 3]
     assert tree.add([5, 6, 9, 8]) == [0, 1, 4, 5]
     assert tree.add([7], after=5) == [6]
-    ((columns, hidden),) = tree.views(np.arange(5), torch.device("cpu"))
+    ((columns, hidden),) = forward._views(tree.sees(), torch.device("cpu"))
     assert columns.tolist() == [0, 1, 2, 3, 4, 5, 6]  # all see the first two
     assert [(2 + np.flatnonzero(row == 0)).tolist() for row in hidden] == [[2], [2, 3], [4], [4, 5], [4, 5, 6]]
-    ((columns, hidden),) = tree.views(np.array([3, 4]), torch.device("cpu"))
+    ((columns, hidden),) = forward._views(tree.sees()[[3, 4]], torch.device("cpu"))
     assert columns.tolist() == [0, 1, 4, 5, 6]
     assert hidden.tolist() == [[-np.inf], [0]]
     assert tree.depths == [0, 1, 2, 3, 2, 3, 4]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import llama_cpp
 import numpy as np
 import pytest
+import torch
 from gguf import GGUFWriter
 from scipy.special import log_softmax, logsumexp, softmax
 
@@ -58,6 +59,14 @@ def chooser(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaC
             loaded._forward = None
         assert (loaded._forward is None) == (request.param == "llama.cpp")
         yield loaded
+
+
+@pytest.fixture
+def precise(chooser: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> LlamaCpp:
+    """The same, with torch's products in float32: what its rounding does is held in test_forward.py."""
+    if chooser._forward:
+        monkeypatch.setattr(chooser._forward, "_factors", torch.float32)
+    return chooser
 
 
 @pytest.fixture(scope="module")
@@ -256,9 +265,6 @@ def test_answers_that_would_fill_the_context_are_refused(model: LlamaCpp) -> Non
 
 # ---- choosing among options
 
-ROUNDING = 0.04
-"What rounding to bfloat16 may move a probability by, .02 here and as much in llama.cpp."
-
 
 def test_more_questions_than_sequences_are_all_answered_once(chooser: LlamaCpp) -> None:
     assert sorted(index for index, _ in chooser.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
@@ -278,36 +284,36 @@ def test_probabilities_sum_to_one_and_the_mass_is_a_probability(choices: list[Ch
 
 
 @pytest.mark.parametrize("question", [QUESTIONS[4], QUESTIONS[5]])
-def test_single_tokens_are_a_softmax_over_the_full_vocabulary(chooser: LlamaCpp, reference: llama_cpp.Llama, question: str) -> None:
+def test_single_tokens_are_a_softmax_over_the_full_vocabulary(precise: LlamaCpp, reference: llama_cpp.Llama, question: str) -> None:
     options = ("yes", "no", "Yes", "The")
     tokens = [reference.tokenize(option.encode(), add_bos=False) for option in options]
     assert all(len(option) == 1 for option in tokens)
     prompt, logs = log_probabilities(reference, written(question))
     expected = logs[-1][[option[0] for option in tokens]]
-    found = choice(chooser, chat(question), options)
-    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=ROUNDING)
+    found = choice(precise, chat(question), options)
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.01)
     assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.05)
     assert found.prompt_tokens == len(prompt)
 
 
-def test_options_of_several_tokens_follow_the_chain_rule(chooser: LlamaCpp, reference: llama_cpp.Llama) -> None:
+def test_options_of_several_tokens_follow_the_chain_rule(precise: LlamaCpp, reference: llama_cpp.Llama) -> None:
     question = "Is water wet? Answer: Strongly agree, Strongly disagree, or No opinion."
     options = ("Strongly agree", "Strongly disagree", "No opinion", "Water")
     expected = [chain_rule(reference, question, option)[0] for option in options]
-    found = choice(chooser, chat(question), options)
-    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=ROUNDING)
+    found = choice(precise, chat(question), options)
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.03)  # what rounding to bfloat16 in both may add up to
     assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.1)
 
 
-def test_an_option_that_begins_another_counts_only_if_the_answer_ends_there(chooser: LlamaCpp, reference: llama_cpp.Llama) -> None:
+def test_an_option_that_begins_another_counts_only_if_the_answer_ends_there(precise: LlamaCpp, reference: llama_cpp.Llama) -> None:
     question = "How much do you like boats? Reply with a number from 1 to 10 and nothing else."
     vocabulary = llama_cpp.llama_model_get_vocab(reference.model)
     endings = [token for token in range(reference.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, token)]
     assert reference.tokenize(b"<|im_end|>", add_bos=False, special=True)[0] in endings
     one, after_one = chain_rule(reference, question, "1")
     expected = [one + logsumexp(after_one[endings]), chain_rule(reference, question, "10")[0], chain_rule(reference, question, "7")[0]]
-    found = choice(chooser, chat(question), ("1", "10", "7"))
-    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=ROUNDING)
+    found = choice(precise, chat(question), ("1", "10", "7"))
+    np.testing.assert_allclose(found.probabilities, softmax(expected), atol=0.03)  # what rounding to bfloat16 in both may add up to
     assert np.log(found.mass) == pytest.approx(logsumexp(expected), abs=0.1)
     assert found.probabilities[0] + found.probabilities[1] != pytest.approx(softmax([one, expected[2]])[0], abs=0.01)
 

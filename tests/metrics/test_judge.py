@@ -12,6 +12,7 @@ from stages.metrics.judge import Question, Questions, answer, between, figures, 
 from stages.params import parse, read_yaml
 from stages.statistics.undefined import Undefined
 from stages.tuning.checkpoints import Checkpoint
+from tests.conftest import FakeModel
 
 ROOT = Path(__file__).parents[2]
 UNKNOWN = Undefined("no gold")
@@ -86,7 +87,7 @@ def test_models_answer_as_often_as_they_are_asked_and_are_scored_apart() -> None
     assert len(set(first.ravel())) == 4
 
 
-def test_a_row_holds_every_judge(fake_model) -> None:  # type: ignore[no-untyped-def]
+def test_a_row_holds_every_judge(fake_model: type[FakeModel]) -> None:
     asked, model = ASKED, fake_model(texts=["1 ", "2", "3", "4"])
     texts = answer(model, asked, SETTINGS, 2)
     assert texts == [["1", "2"], ["3", "4"]]
