@@ -55,8 +55,8 @@ def test_figures_of_two_commits_compare(clone: Path, tmp_path: Path, remote: boo
         run(other, "dvc", "pull")
     else:
         run(other, "dvc", "remote", "remove", "storage")
-    (other / "metrics/summary.json").write_text('{"figure": 3}')
-    difference = {"metrics/summary.json": {"figure": {"old": 1, "new": 3, "diff": 2}}}
+    (other / "metrics/headline.json").write_text('{"figure": 3}')
+    difference = {"metrics/headline.json": {"figure": {"old": 1, "new": 3, "diff": 2}}}
     assert json.loads(run(other, "dvc", "metrics", "diff", "HEAD", "--json")) == difference  # of the files as they are
     repositories.commit(other)
     assert json.loads(run(other, "dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json")) == difference

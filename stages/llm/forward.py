@@ -1,16 +1,17 @@
-"""A model's pass over a tree of tokens in torch: what follows many prompts, where nothing is written.
+"""A model's pass over tokens in torch: over a tree of them, or over the next token of many texts.
 
-llama.cpp keeps the next token of many answers in step, which is what writing needs. For long rows of tokens torch's matrix products are several times as fast, so
-:class:`stages.llm.llamacpp.LlamaCpp` chooses with them where the file allows it. Matrix products take and give bf16 numbers where the device multiplies those; what is
-summed up over the layers, scores of attention and logits are float32.
+For long rows of tokens torch's matrix products are several times as fast as llama.cpp's, so :class:`stages.llm.llamacpp.LlamaCpp` chooses with them where the file allows
+it. The next token of many answers takes either about as long on a CPU; it is computed here on a GPU, which llama.cpp uses only if it was compiled for it. Matrix products take
+and give bf16 numbers where the device multiplies those; what is summed up over the layers, scores of attention and logits are float32.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, dequantize
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ FLOATS = {GGMLQuantizationType.BF16, GGMLQuantizationType.F16, GGMLQuantizationT
 
 Past = list[tuple[torch.Tensor, torch.Tensor]]
 "Keys and values [m, p, h] of each layer."
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"What tokens see in a layer, [r, n · h], by the queries [r, n, h] of those read and keys and values [t, m, h] of all."
 
 
 @contextmanager
@@ -54,13 +57,14 @@ class Forward:
 
     def __init__(self, reader: "Reader", device: torch.device) -> None:
         """Weights of ``reader``, a file that :func:`evaluates`, on ``device``."""
-        self.device = device
-        self._factors = torch.bfloat16 if device.type != "cpu" or multiplies_bf16() else torch.float32
+        self.device, self.writes = device, device.type != "cpu"
+        "whether it is the faster way to write many texts side by side"
+        self.factors = torch.bfloat16 if device.type != "cpu" or multiplies_bf16() else torch.float32
         self._w = {tensor.name.removesuffix(".weight"): _tensor(tensor.data).to(device) for tensor in reader.tensors}
-        self._layers, self._heads = int(reader.number("block_count")), int(reader.number("attention.head_count"))
-        self._kv_heads, self._epsilon = int(reader.number("attention.head_count_kv", self._heads)), reader.number("attention.layer_norm_rms_epsilon")
-        width = self._w["blk.0.attn_q"].shape[0] // self._heads
-        rates = reader.number("rope.freq_base", 10000.0) ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
+        self.layers, self._heads = int(reader.number("block_count")), int(reader.number("attention.head_count"))
+        self.kv_heads, self.width = int(reader.number("attention.head_count_kv", self._heads)), len(self._w["blk.0.attn_q"]) // self._heads
+        self._epsilon = reader.number("attention.layer_norm_rms_epsilon")
+        rates = reader.number("rope.freq_base", 10000.0) ** -(torch.arange(0, self.width, 2, dtype=torch.float64) / self.width)
         self._rates = (rates / self._w["rope_freqs"].double().cpu() if "rope_freqs" in self._w else rates).to(device)
         self._adapter: Path | None = None
         self._lora: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -81,7 +85,7 @@ class Forward:
                     raise InputError(f"{adapter}: changes {name}, and only adapters of attention and feed-forward layers are evaluated here. Merge it into its model.")
                 a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
                 scale = float(reader.fields["adapter.lora.alpha"].contents()) / len(a)
-                self._lora[name.removesuffix(".weight")] = a.to(self.device, self._factors), (b * scale).to(self.device, self._factors)
+                self._lora[name.removesuffix(".weight")] = a.to(self.device, self.factors), (b * scale).to(self.device, self.factors)
 
     def log_probabilities(self, prompts: Sequence[list[int]], options: OptionTree) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """The index of each prompt (token ids) and the log-probabilities [k] of the options after it.
@@ -92,7 +96,7 @@ class Forward:
         path, past = list[int](), Past()
         wanted = sorted(set().union(*options.wanted.values()))
         column = {token: i for i, token in enumerate(wanted)}
-        for group in _groups([prompts[index] for index in order], sum(map(len, options.wanted))):
+        for group in groups([prompts[index] for index in order], sum(map(len, options.wanted))):
             some = order[group]
             known = common_prefix([path, prompts[some[0]]])
             past = [(k[:, :known], v[:, :known]) for k, v in past]
@@ -100,45 +104,61 @@ class Forward:
             paths = [tree.add(prompts[index]) for index in some]
             places = [{beginning: tree.add(beginning, places[-1])[-1] if beginning else places[-1] for beginning in options.wanted} for places in paths]
             read = {place: row for row, place in enumerate(dict.fromkeys(place for of_one in places for place in of_one.values()))}
-            logs, past = self._evaluate(tree, past, paths[-1], list(read), wanted)
+            logits, past = self.evaluate(tree, past, paths[-1], list(read))
+            logs = logits.log_softmax(dim=1)[:, wanted].double().cpu().numpy()
             path = prompts[some[-1]]
             for index, of_one in zip(some, places, strict=True):
                 steps = ((beginning, token) for beginning, tokens in options.wanted.items() for token in tokens)
                 yield index, options.log_probabilities({step: logs[read[of_one[step[0]]], column[step[1]]] for step in steps})
 
+    @property
+    def free_memory(self) -> int:
+        """Bytes that the device has left."""
+        return torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
+
     @torch.inference_mode()
-    def _evaluate(self, tree: "TokenTree", past: Past, kept: Sequence[int], read: Sequence[int], wanted: Sequence[int]) -> tuple[NDArray[np.float64], Past]:
-        """Log-probabilities [r, w] that ``wanted`` tokens follow the places ``read`` of ``tree``, and keys and values of those ``kept``; ``past`` holds those of the known."""
-        sees, rows = tree.sees(), np.subtract(read, tree.known)
-        positions = torch.tensor(tree.depths[tree.known :], device=self.device)
-        turn = torch.polar(torch.ones((), dtype=torch.float64, device=self.device), positions[:, None] * self._rates).to(torch.complex64)[:, None]
-        h = self._w["token_embd"][torch.tensor(tree.tokens[tree.known :], device=self.device)].float()
-        views, stay, stays = _views(sees, self.device), torch.tensor(kept, device=self.device), Past()
-        for layer in range(self._layers):
-            x = self._normalised(h, f"blk.{layer}.attn_norm")
-            k, v = (self._product(x, f"blk.{layer}.attn_{name}").view(len(h), self._kv_heads, -1) for name in "kv")
-            k, v = _turned(k.float(), turn).transpose(0, 1), v.transpose(0, 1)  # [heads, t, h]
+    def evaluate(self, tree: "TokenTree", past: Past, kept: Sequence[int], read: Sequence[int]) -> tuple[torch.Tensor, Past]:
+        """Logits [r, v] of what follows the places ``read`` of ``tree``, and keys and values of those ``kept``; ``past`` holds those of the known."""
+        sees, rows = tree.sees(), np.array(read, dtype=np.int64) - tree.known
+        views, last_views = _views(sees, self.device), _views(sees[rows], self.device)
+        stay, stays = torch.tensor(kept, dtype=torch.long, device=self.device), Past()
+
+        def attend(layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            k, v = k.transpose(0, 1), v.transpose(0, 1)
             if past:
                 k, v = torch.cat([past[layer][0], k], dim=1), torch.cat([past[layer][1], v], dim=1)
             stays.append((k.index_select(1, stay), v.index_select(1, stay)))
-            if layer == self._layers - 1:  # only what is read has to go on
-                h, x, turn, views = h[rows], x[rows], turn[rows], _views(sees[rows], self.device)
-            q = _turned(self._product(x, f"blk.{layer}.attn_q").view(len(h), self._heads, -1).float(), turn).transpose(0, 1)
-            h += self._product(_attended(q, k, v, views), f"blk.{layer}.attn_output")
+            return _attended(q.transpose(0, 1), k, v, last_views if layer == self.layers - 1 else views)
+
+        return self.logits(tree.tokens[tree.known :], tree.depths[tree.known :], attend, torch.from_numpy(rows).to(self.device)), stays
+
+    @torch.inference_mode()
+    def logits(self, tokens: Sequence[int], positions: Sequence[int], attend: Attend, read: torch.Tensor) -> torch.Tensor:
+        """[r, v] of what follows those of ``tokens`` [t] whose places are ``read`` [r]; only they pass the last layer."""
+        turn = torch.polar(torch.ones((), dtype=torch.float64, device=self.device), torch.tensor(positions, device=self.device)[:, None] * self._rates)
+        turn = turn.to(torch.complex64)[:, None]
+        h = self._w["token_embd"][torch.tensor(tokens, dtype=torch.long, device=self.device)].float()
+        for layer in range(self.layers):
+            x = self._normalised(h, f"blk.{layer}.attn_norm")
+            k, v = (self._product(x, f"blk.{layer}.attn_{name}").view(len(h), self.kv_heads, -1) for name in "kv")
+            k = _turned(k.float(), turn)
+            if layer == self.layers - 1:
+                h, x, turn = h[read], x[read], turn[read]
+            q = _turned(self._product(x, f"blk.{layer}.attn_q").view(len(h), self._heads, self.width).float(), turn)
+            h += self._product(attend(layer, q, k, v), f"blk.{layer}.attn_output")
             x = self._normalised(h, f"blk.{layer}.ffn_norm")
             gated = functional.silu(self._product(x, f"blk.{layer}.ffn_gate"), inplace=True).mul_(self._product(x, f"blk.{layer}.ffn_up"))
             h += self._product(gated, f"blk.{layer}.ffn_down")
         states = self._normalised(h, "output_norm").float()
         output = self._w.get("output", self._w["token_embd"])
-        logits = torch.cat([states @ output[first : first + VOCABULARY].float().T for first in range(0, len(output), VOCABULARY)], dim=1)
-        return logits.log_softmax(dim=1)[:, wanted].double().cpu().numpy(), stays
+        return torch.cat([states @ output[first : first + VOCABULARY].float().T for first in range(0, len(output), VOCABULARY)], dim=1)
 
     def _normalised(self, h: torch.Tensor, name: str) -> torch.Tensor:
-        return functional.rms_norm(h, h.shape[-1:], self._w[name], self._epsilon).to(self._factors)
+        return functional.rms_norm(h, h.shape[-1:], self._w[name], self._epsilon).to(self.factors)
 
     def _product(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """``x`` [t, i] times a matrix [o, i], and what the adapter adds -> [t, o]."""
-        y = x @ self._w[name].to(self._factors).T
+        y = x @ self._w[name].to(self.factors).T
         if name in self._lora:
             a, b = self._lora[name]
             y.addmm_(x @ a.T, b.T)
@@ -189,7 +209,7 @@ def _views(sees: NDArray[np.bool_], device: torch.device) -> list[tuple[torch.Te
     return found
 
 
-def _groups(prompts: Sequence[list[int]], extra: int) -> Iterator[slice]:
+def groups(prompts: Sequence[list[int]], extra: int) -> Iterator[slice]:
     """Sorted prompts in groups of up to ``ROWS`` tokens, with so many ``extra`` ones behind each."""
     first, size = 0, 0
     for place, (before, tokens) in enumerate(pairwise([[], *prompts])):
@@ -260,16 +280,16 @@ def _attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, views: Sequence
 
     Scores are float32: large ones would lose too much in bf16.
     """
-    (n, _, h), m = q.shape, len(k)
-    found = []
+    (n, t, h), m = q.shape, len(k)
+    found = v.new_empty(t, n, h)
     with quick_products():
-        for part, (columns, hidden) in zip(torch.split(q * h**-0.5, CHUNK, dim=1), views, strict=True):
-            scores = part.reshape(m, -1, h) @ k.index_select(1, columns).transpose(1, 2)
-            scores.view(n, *hidden.shape[:1], -1)[:, :, len(columns) - hidden.shape[1] :] += hidden
-            found.append((scores.softmax(dim=-1).to(v.dtype) @ v.index_select(1, columns)).view(n, -1, h))
-    return torch.cat(found, dim=1).transpose(0, 1).flatten(1)
+        for first, (columns, hidden) in zip(range(0, t, CHUNK), views, strict=True):
+            scores = (q[:, first : first + CHUNK] * h**-0.5).reshape(m, -1, h) @ k.index_select(1, columns).transpose(1, 2)
+            scores.view(n, len(hidden), -1)[:, :, len(columns) - hidden.shape[1] :] += hidden
+            found[first : first + CHUNK] = (scores.softmax(dim=-1).to(v.dtype) @ v.index_select(1, columns)).view(n, -1, h).transpose(0, 1)
+    return found.flatten(1)
 
 
 def _turned(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Each pair of neighbours of ``x`` [t, n, h] as a complex number, times ``turn`` [t, 1, h / 2]."""
-    return torch.view_as_real(torch.view_as_complex(x.view(*x.shape[:2], -1, 2)) * turn).flatten(2)
+    return torch.view_as_real(torch.view_as_complex(x.view(*x.shape[:2], x.shape[2] // 2, 2)) * turn).flatten(2)

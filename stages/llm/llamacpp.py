@@ -1,8 +1,8 @@
 """llama.cpp in process: many sequences in one batch, a shared prefix evaluated once, adapters swapped without reloading.
 
 llama-cpp-python's high-level class runs one sequence at a time, so this works on its low-level functions. Written answers are the same alone and in a
-batch. Choices come from :mod:`stages.llm.forward` where the file is not quantised; their probabilities depend very slightly on which prompts share a batch
-(floating-point sums are taken in another order).
+batch. Choices come from :mod:`stages.llm.forward` where the file is not quantised, and on a GPU written answers too; probabilities there depend very slightly on which
+prompts share a batch (floating-point sums are taken in another order), and so, rarely, may a written text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from stages.errors import InputError
 from stages.files import sha256, short_hash
 from stages.llm.choosing import ROOM, common_prefix, log_probabilities
-from stages.llm.context import SEQUENCES, Batch, Context
+from stages.llm.context import SEQUENCES, Context
 from stages.llm.cutting import cut_at_sentence
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
+from stages.llm.memory import LlamaMemory, Memory
 from stages.llm.options import OptionTree
 from stages.llm.sampling import draw, generator
 from stages.llm.tokenizer import Tokenizer, load_model
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 VERSION = f"llama.cpp {llama_cpp.__version__} 7"
 "Part of every fingerprint: to be changed with whatever changes answers here."
+BEGINNING = 8
+"Prompts are evaluated together: new answers begin when this part of the places is free."
 CELLS = 256
 "Memory of a sequence comes in multiples of so many tokens."
 
@@ -43,7 +46,7 @@ class LlamaCpp:
         """Load ``file``.
 
         Up to ``sequences`` answers (at most 255) are written side by side, each of up to ``context`` tokens (prompt and answer). ``device`` is where torch
-        evaluates choices, if it does (:func:`stages.llm.forward.load`).
+        evaluates the model, if it does (:func:`stages.llm.forward.load`).
 
         :raises InputError: if the file is missing, llama.cpp cannot load it, or the memory does not suffice.
         """
@@ -57,7 +60,7 @@ class LlamaCpp:
         self._adapter_file: Path | None = None
         self._contexts: list[Context] = []
         try:
-            self._fitting(self._shared_cells)
+            self._fitting(self._shared_cells * bytes_per_cell(self.model), free_memory())
         except InputError:
             self.close()
             raise
@@ -95,15 +98,14 @@ class LlamaCpp:
         """Tokens that choosing has in memory at most."""
         return self.context + ROOM
 
-    def _fitting(self, cells: int, least: int = 1) -> int:
-        """How many times half of the free memory holds ``cells`` tokens.
+    def _fitting(self, size: int, free: int, least: int = 1) -> int:
+        """How many texts of ``size`` bytes half of the ``free`` bytes hold.
 
         :raises InputError: if it is not the ``least`` number.
         """
-        size, free = cells * bytes_per_cell(self.model), psutil.virtual_memory().available // 2
-        if free < least * size:
-            raise self._too_large(f"{least * cells} tokens need {least * size / 2**20:.0f} MiB, and half of the free memory is {free / 2**20:.0f} MiB")
-        return free // size
+        if free // 2 < least * size:
+            raise self._too_large(f"the memory of a text needs {least * size / 2**20:.0f} MiB, and half of what is free is {free / 2**21:.0f} MiB")
+        return free // 2 // size
 
     def _too_large(self, problem: str) -> InputError:
         return InputError(f"{self.file}: {problem}. Lower the context in params.yaml, or end other programs.")
@@ -143,40 +145,46 @@ class LlamaCpp:
         waiting = sorted(((tokens, index, cut) for index, (tokens, cut) in enumerate(prepared)), reverse=True)  # taken from the end: each begins much as the one before
         if not waiting:
             return
-        shared, longest = common_prefix([tokens for tokens, _, _ in waiting]), max(len(tokens) for tokens, _, _ in waiting) + sampling.max_tokens
-        batch, running = Batch(), list[_Answer]()  # each answer is written in the sequence after its place there; sequence 0 is what all prompts begin with
-        with self._apart(len(waiting) + 1, longest) as context:
-            latest: _Answer | None = None
-            context.extend(0, waiting[0][0][:shared], 0)
+        shared, longest = waiting[0][0][: common_prefix([tokens for tokens, _, _ in waiting])], max(len(tokens) for tokens, _, _ in waiting) + sampling.max_tokens
+        running = list[_Answer]()  # each at its place in memory
+        with self._memory(len(waiting), longest, shared) as memory:
             while waiting or running:
-                while waiting and len(running) < context.sequences - 1:
-                    tokens, index, cut = waiting.pop()
-                    source, known = 0, shared
-                    if latest in running:
-                        source, known = running.index(latest) + 1, common_prefix([latest.prompt, tokens])
-                    latest = _Answer(index, tokens, cut, generator(sampling, repeats[index] if repeats else 0, tokens), tokens[-1], len(tokens) - 1)
-                    running.append(latest)
-                    context.copy(source, len(running))
-                    context.forget(len(running), known)
-                    context.extend(len(running), tokens[known:-1], known)
-                batch.clear()
-                for sequence, answer in enumerate(running, 1):
-                    batch.add(answer.last, answer.position, [sequence], logits=True)
-                context.evaluate(batch)
+                room = memory.places - len(running)
+                if waiting and room >= min(len(waiting), -(-memory.places // BEGINNING)):
+                    new = [
+                        _Answer(index, tokens, cut, generator(sampling, repeats[index] if repeats else 0, tokens), tokens[-1])
+                        for tokens, index, cut in (waiting.pop() for _ in range(min(room, len(waiting))))
+                    ]
+                    memory.begin(len(running), [answer.prompt[:-1] for answer in new])
+                    running += new
+                logits = memory.follow([answer.last for answer in running])
                 for place, answer in reversed(list(enumerate(running))):
-                    completion = self._step(answer, sampling, context.logits(place))
+                    completion = self._step(answer, sampling, logits[place])
                     if completion:
-                        moved = running.pop()  # to where the answer was: llama.cpp evaluates together what lies side by side
+                        moved = running.pop()
                         if moved is not answer:
                             running[place] = moved
-                            context.copy(len(running) + 1, place + 1)
+                            memory.move(len(running), place)
                         yield answer.index, completion
 
     @contextmanager
+    def _memory(self, places: int, length: int, shared: list[int]) -> Iterator[Memory]:
+        """Memory for up to ``places`` texts of up to ``length`` tokens, all of which begin with ``shared``: as many as are wanted and fit."""
+        if self._forward and self._forward.writes:
+            self._forward.attach(self._adapter_file)
+            from stages.llm.forward_memory import ForwardMemory  # noqa: PLC0415  # imports torch
+
+            fitting = self._fitting(length * ForwardMemory.bytes_per_token(self._forward), self._forward.free_memory)
+            yield ForwardMemory(self._forward, min(places, self.sequences, fitting), length, shared)
+        else:
+            with self._apart(places + 1, length) as context:
+                yield LlamaMemory(context, shared)
+
+    @contextmanager
     def _apart(self, sequences: int, length: int) -> Iterator[Context]:
-        """Memory for up to ``sequences`` of up to ``length`` tokens each, as many as are wanted and fit."""
+        """llama.cpp's memory for up to ``sequences`` of up to ``length`` tokens each, as many as are wanted and fit."""
         cells = -(-length // CELLS) * CELLS
-        context = self._context(min(sequences, self.sequences + 1, self._fitting(cells, 2)), cells, apart=True)
+        context = self._context(min(sequences, self.sequences + 1, self._fitting(cells * bytes_per_cell(self.model), free_memory(), 2)), cells, apart=True)
         try:
             yield context
         finally:
@@ -190,7 +198,7 @@ class LlamaCpp:
         ended = token in self.tokenizer.ending
         if not ended:
             answer.text += self.tokenizer.piece(token)
-            answer.last, answer.position, answer.count = token, answer.position + 1, answer.count + 1
+            answer.last, answer.count = token, answer.count + 1
         text = answer.text.decode(errors="replace")
         stops = [text.index(stop) for stop in sampling.stop if stop in text]
         if stops:
@@ -240,10 +248,13 @@ class _Answer:
     random: np.random.Generator
     last: int
     "the token to evaluate next"
-    position: int
-    "of that token"
     count: int = 0
     text: bytes = b""
+
+
+def free_memory() -> int:
+    """Bytes that programs may still take."""
+    return int(psutil.virtual_memory().available)
 
 
 def bytes_per_cell(model: Any) -> int:

@@ -94,9 +94,9 @@ def axes(x: Scale, y: Scale, x_name: str, y_name: str) -> list[str]:
 
 
 def curves(label: str, x_name: str, y_name: str, series: Sequence[Series]) -> str:
-    """Values over steps, with bands for the intervals."""
+    """Values over steps, which count from 0, with bands for the intervals."""
     points = [point for one in series for point in one.points]
-    x, y = scale((point[0] for point in points), LEFT, WIDTH - RIGHT), scale((point[1] for point in points), HEIGHT - BOTTOM, TOP)
+    x, y = scale((point[0] for point in points), LEFT, WIDTH - RIGHT, 0.0), scale((point[1] for point in points), HEIGHT - BOTTOM, TOP)
     parts = axes(x, y, x_name, y_name)
     for one in series:
         bounds = [(x(at.value), y(low), y(high)) for at, found in one.points if (low := found.low) is not None and (high := found.high) is not None]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError
+from stages.reporting import headline
 from stages.reporting.measures import Measure
 
 Line = Mapping[str, str]
@@ -31,7 +32,7 @@ def read(metrics: Path) -> Found:
     :raises InputError: if a file is broken.
     """
     figures = {}
-    for file in sorted(metrics.glob("*.json")):
+    for file in sorted(set(metrics.glob("*.json")) - {metrics / headline.FILE}):
         try:
             figures[file.stem] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:

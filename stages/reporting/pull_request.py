@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from stages import command
 from stages.files import replacing
 from stages.preset import leaves
-from stages.reporting import measures
+from stages.reporting import headline, measures
 from stages.reporting.measures import Measure, Verdict
 from stages.reporting.revisions import Revision, difference, parting
 
@@ -131,7 +131,7 @@ def grouped(stages: Iterable[str]) -> str:
 
 def report(before: Revision, after: Revision, title: str, pictures: Iterable[str], waiting: list[str] | None) -> str:
     """The whole report; ``waiting`` are the stages still to run, if that is known."""
-    files = [{path: revision.read(path) for path in revision.files("metrics", ".json")} for revision in (before, after)]
+    files = [{path: revision.read(path) for path in revision.files("metrics", ".json") if Path(path).name != headline.FILE} for revision in (before, after)]
     ran = rerun(before.read("dvc.lock"), after.read("dvc.lock"))
     stages = f"Run again on this branch: {grouped(ran)}."
     if waiting is not None:

@@ -45,14 +45,8 @@ def written(question: str) -> str:
 PROMPTS = [chat(question) for question in QUESTIONS]
 
 
-@pytest.fixture(scope="module")
-def model(base_model: Path) -> Iterator[LlamaCpp]:
-    with LlamaCpp(base_model / "model.gguf", sequences=4, context=CONTEXT) as loaded:
-        yield loaded
-
-
 @pytest.fixture(scope="module", params=["torch", "llama.cpp"])
-def chooser(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCpp]:
+def model(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCpp]:
     """The model as it chooses where torch can evaluate its file, and where it cannot."""
     with LlamaCpp(base_model / "model.gguf", sequences=4, context=CONTEXT) as loaded:
         if request.param == "llama.cpp":
@@ -61,12 +55,22 @@ def chooser(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaC
         yield loaded
 
 
+@pytest.fixture(scope="module", params=["torch", "llama.cpp"])
+def writer(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCpp]:
+    """The model as it writes on a GPU, with torch's products in float32, and on a CPU."""
+    with LlamaCpp(base_model / "model.gguf", sequences=4, context=CONTEXT) as loaded:
+        if request.param == "torch":
+            assert loaded._forward
+            loaded._forward.writes, loaded._forward.factors = True, torch.float32
+        yield loaded
+
+
 @pytest.fixture
-def precise(chooser: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> LlamaCpp:
+def precise(model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> LlamaCpp:
     """The same, with torch's products in float32: what its rounding does is held in test_forward.py."""
-    if chooser._forward:
-        monkeypatch.setattr(chooser._forward, "_factors", torch.float32)
-    return chooser
+    if model._forward:
+        monkeypatch.setattr(model._forward, "factors", torch.float32)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +81,18 @@ def reference(base_model: Path) -> Iterator[llama_cpp.Llama]:
 
 
 @pytest.fixture(scope="module")
-def batch(model: LlamaCpp) -> list[Completion]:
-    return in_order(model.generate(PROMPTS, GREEDY), len(PROMPTS))
+def batch(writer: LlamaCpp) -> list[Completion]:
+    return in_order(writer.generate(PROMPTS, GREEDY), len(PROMPTS))
 
 
 @pytest.fixture(scope="module")
-def drawn(model: LlamaCpp) -> list[Completion]:
-    return in_order(model.generate(PROMPTS[:6], DRAWN), 6)
+def drawn(writer: LlamaCpp) -> list[Completion]:
+    return in_order(writer.generate(PROMPTS[:6], DRAWN), 6)
 
 
 @pytest.fixture(scope="module")
-def choices(chooser: LlamaCpp) -> list[Choice]:
-    return in_order(chooser.choose(PROMPTS, OPTIONS), len(PROMPTS))
+def choices(model: LlamaCpp) -> list[Choice]:
+    return in_order(model.choose(PROMPTS, OPTIONS), len(PROMPTS))
 
 
 def answer(model: LlamaCpp, prompt: Prompt, sampling: Sampling = GREEDY) -> Completion:
@@ -118,32 +122,32 @@ def chain_rule(reference: llama_cpp.Llama, question: str, option: str) -> tuple[
 # ---- writing answers
 
 
-def test_more_prompts_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
-    results = list(model.generate(PROMPTS, Sampling(max_tokens=2)))
-    assert len(PROMPTS) > 2 * model.sequences
+def test_more_prompts_than_sequences_are_all_answered_once(writer: LlamaCpp) -> None:
+    results = list(writer.generate(PROMPTS, Sampling(max_tokens=2)))
+    assert len(PROMPTS) > 2 * writer.sequences
     assert sorted(index for index, _ in results) == list(range(len(PROMPTS)))
 
 
-def test_no_prompts_give_no_answers(model: LlamaCpp) -> None:
-    assert list(model.generate([], GREEDY)) == []
-    assert list(model.choose([], ("yes", "no"))) == []
+def test_no_prompts_give_no_answers(writer: LlamaCpp) -> None:
+    assert list(writer.generate([], GREEDY)) == []
+    assert list(writer.choose([], ("yes", "no"))) == []
 
 
-def test_a_greedy_answer_is_the_same_alone_and_in_a_batch(model: LlamaCpp, batch: list[Completion]) -> None:
-    alone = [answer(model, prompt) for prompt in PROMPTS]
+def test_a_greedy_answer_is_the_same_alone_and_in_a_batch(writer: LlamaCpp, batch: list[Completion]) -> None:
+    alone = [answer(writer, prompt) for prompt in PROMPTS]
     assert len(set(batch)) > 1
     assert [one.text for one in alone] == [one.text for one in batch]
 
 
-def test_long_greedy_answers_are_the_same_alone_and_among_others_that_start_and_end_at_other_times(model: LlamaCpp) -> None:
+def test_long_greedy_answers_are_the_same_alone_and_among_others_that_start_and_end_at_other_times(writer: LlamaCpp) -> None:
     sampling = Sampling(max_tokens=48)
-    together = in_order(model.generate(PROMPTS, sampling), len(PROMPTS))
+    together = in_order(writer.generate(PROMPTS, sampling), len(PROMPTS))
     assert len({completion.completion_tokens for completion in together}) > 3
-    alone = [in_order(model.generate([prompt], sampling), 1)[0] for prompt in PROMPTS]
+    alone = [in_order(writer.generate([prompt], sampling), 1)[0] for prompt in PROMPTS]
     assert [completion.text for completion in together] == [completion.text for completion in alone]
 
 
-def test_a_greedy_answer_is_what_the_likeliest_token_gives_step_by_step(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
+def test_a_greedy_answer_is_what_the_likeliest_token_gives_step_by_step(writer: LlamaCpp, reference: llama_cpp.Llama) -> None:
     text = written(QUESTIONS[6])
     tokens = []
     for _ in range(5):
@@ -151,63 +155,63 @@ def test_a_greedy_answer_is_what_the_likeliest_token_gives_step_by_step(model: L
         tokens.append(int(logs[-1].argmax()))
         text += reference.detokenize(tokens[-1:]).decode()
     asked = len(reference.tokenize(written(QUESTIONS[6]).encode(), add_bos=False, special=True))
-    found = answer(model, PROMPTS[6], Sampling(max_tokens=5))
+    found = answer(writer, PROMPTS[6], Sampling(max_tokens=5))
     assert found == Completion(reference.detokenize(tokens).decode(), "length", asked, 5)
 
 
-def test_the_order_of_the_prompts_does_not_matter(model: LlamaCpp, batch: list[Completion]) -> None:
-    turned = in_order(model.generate(PROMPTS[::-1], GREEDY), len(PROMPTS))[::-1]
+def test_the_order_of_the_prompts_does_not_matter(writer: LlamaCpp, batch: list[Completion]) -> None:
+    turned = in_order(writer.generate(PROMPTS[::-1], GREEDY), len(PROMPTS))[::-1]
     assert [one.text for one in turned] == [one.text for one in batch]
 
 
-def test_the_same_seed_draws_the_same_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    assert in_order(model.generate(PROMPTS[:6], DRAWN), 6) == drawn
+def test_the_same_seed_draws_the_same_texts(writer: LlamaCpp, drawn: list[Completion]) -> None:
+    assert in_order(writer.generate(PROMPTS[:6], DRAWN), 6) == drawn
 
 
-def test_another_repeat_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    other = in_order(model.generate(PROMPTS[:6], DRAWN, [1] * 6), 6)
+def test_another_repeat_draws_other_texts(writer: LlamaCpp, drawn: list[Completion]) -> None:
+    other = in_order(writer.generate(PROMPTS[:6], DRAWN, [1] * 6), 6)
     assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 5
 
 
-def test_several_answers_to_prompts_are_the_same_asked_at_once_and_apart(model: LlamaCpp, drawn: list[Completion]) -> None:
-    apart = [in_order(model.generate(PROMPTS[:6], DRAWN, [repeat] * 6), 6) for repeat in range(3)]
+def test_several_answers_to_prompts_are_the_same_asked_at_once_and_apart(writer: LlamaCpp, drawn: list[Completion]) -> None:
+    apart = [in_order(writer.generate(PROMPTS[:6], DRAWN, [repeat] * 6), 6) for repeat in range(3)]
     assert apart[0] == drawn
-    assert several(model, PROMPTS[:6], DRAWN, 3) == [list(answers) for answers in zip(*apart, strict=True)]
+    assert several(writer, PROMPTS[:6], DRAWN, 3) == [list(answers) for answers in zip(*apart, strict=True)]
 
 
-def test_another_seed_draws_other_texts(model: LlamaCpp, drawn: list[Completion]) -> None:
-    other = in_order(model.generate(PROMPTS[:6], Sampling(max_tokens=6, temperature=1.0, seed=4)), 6)
+def test_another_seed_draws_other_texts(writer: LlamaCpp, drawn: list[Completion]) -> None:
+    other = in_order(writer.generate(PROMPTS[:6], Sampling(max_tokens=6, temperature=1.0, seed=4)), 6)
     assert sum(one.text != two.text for one, two in zip(other, drawn, strict=True)) >= 5
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}])
-def test_drawing_among_the_one_likeliest_token_is_greedy(model: LlamaCpp, batch: list[Completion], narrow: dict[str, float]) -> None:
-    found = in_order(model.generate(PROMPTS[:4], Sampling(max_tokens=6, temperature=1.0, seed=3, **narrow)), 4)
+def test_drawing_among_the_one_likeliest_token_is_greedy(writer: LlamaCpp, batch: list[Completion], narrow: dict[str, float]) -> None:
+    found = in_order(writer.generate(PROMPTS[:4], Sampling(max_tokens=6, temperature=1.0, seed=3, **narrow)), 4)
     assert sum(one.text == other.text for one, other in zip(found, batch[:4], strict=True)) >= 3
 
 
-def test_an_answer_ends_before_a_stop_string_that_spans_tokens(model: LlamaCpp, batch: list[Completion]) -> None:
+def test_an_answer_ends_before_a_stop_string_that_spans_tokens(writer: LlamaCpp, batch: list[Completion]) -> None:
     whole = batch[6].text  # "The sun was setting over …"
     stop = whole[5:12]
     assert " " in stop.strip()
-    found = answer(model, PROMPTS[6], Sampling(max_tokens=6, stop=("never said", stop)))
+    found = answer(writer, PROMPTS[6], Sampling(max_tokens=6, stop=("never said", stop)))
     assert (found.text, found.finish) == (whole[: whole.index(stop)], "stop")
 
 
-def test_the_first_of_several_stop_strings_in_the_text_counts(model: LlamaCpp, batch: list[Completion]) -> None:
+def test_the_first_of_several_stop_strings_in_the_text_counts(writer: LlamaCpp, batch: list[Completion]) -> None:
     whole = batch[6].text
     early, late = whole[2:4], whole[3:5]
     assert whole.index(early) < whole.index(late)
-    assert answer(model, PROMPTS[6], Sampling(max_tokens=6, stop=(late, early))).text == whole[: whole.index(early)]
+    assert answer(writer, PROMPTS[6], Sampling(max_tokens=6, stop=(late, early))).text == whole[: whole.index(early)]
 
 
-def test_an_answer_that_is_cut_says_so(model: LlamaCpp) -> None:
-    found = answer(model, PROMPTS[6], Sampling(max_tokens=3))
+def test_an_answer_that_is_cut_says_so(writer: LlamaCpp) -> None:
+    found = answer(writer, PROMPTS[6], Sampling(max_tokens=3))
     assert (found.finish, found.completion_tokens) == ("length", 3)
 
 
-def test_an_answer_that_the_model_ended_says_so(model: LlamaCpp, reference: llama_cpp.Llama) -> None:
-    found = answer(model, PROMPTS[1], Sampling(max_tokens=60))
+def test_an_answer_that_the_model_ended_says_so(writer: LlamaCpp, reference: llama_cpp.Llama) -> None:
+    found = answer(writer, PROMPTS[1], Sampling(max_tokens=60))
     assert found.finish == "stop"
     assert found.completion_tokens < 60
     _, logs = log_probabilities(reference, written(QUESTIONS[1]) + found.text)
@@ -215,10 +219,10 @@ def test_an_answer_that_the_model_ended_says_so(model: LlamaCpp, reference: llam
     assert "<|im_end|>" not in found.text
 
 
-def test_a_long_prompt_among_short_ones_gets_its_own_answer(model: LlamaCpp) -> None:
+def test_a_long_prompt_among_short_ones_gets_its_own_answer(writer: LlamaCpp) -> None:
     long = chat("Here is a list of numbers. " + " ".join(str(n) for n in range(60)) + ". What is the capital of France?")
-    found = in_order(model.generate([*PROMPTS[:3], long], Sampling(max_tokens=6)), 4)[3]
-    assert found.text == answer(model, long, Sampling(max_tokens=6)).text
+    found = in_order(writer.generate([*PROMPTS[:3], long], Sampling(max_tokens=6)), 4)[3]
+    assert found.text == answer(writer, long, Sampling(max_tokens=6)).text
     assert found.prompt_tokens > 150
 
 
@@ -227,13 +231,13 @@ def test_a_long_prompt_among_short_ones_gets_its_own_answer(model: LlamaCpp) -> 
 SENTENCES = " ".join(f"Sentence number {n} is about boats." for n in range(120))
 
 
-def test_a_too_long_prompt_is_cut_at_a_sentence_and_counted(model: LlamaCpp) -> None:
-    found = answer(model, chat(SENTENCES))
+def test_a_too_long_prompt_is_cut_at_a_sentence_and_counted(writer: LlamaCpp) -> None:
+    found = answer(writer, chat(SENTENCES))
     kept = SENTENCES[: len(SENTENCES) - found.cut]
     assert found.cut > 0
     assert kept.endswith("about boats.")
     assert CONTEXT // 2 < found.prompt_tokens <= CONTEXT - GREEDY.max_tokens
-    assert len(model.tokenizer.tokens(written(kept))) == found.prompt_tokens
+    assert len(writer.tokenizer.tokens(written(kept))) == found.prompt_tokens
 
 
 def test_a_too_long_question_is_cut_before_choosing_too(model: LlamaCpp) -> None:
@@ -253,25 +257,25 @@ def test_a_prompt_that_fits_is_not_cut(batch: list[Completion]) -> None:
     assert [completion.cut for completion in batch] == [0] * len(batch)
 
 
-def test_a_system_text_that_fills_the_context_is_refused(model: LlamaCpp) -> None:
+def test_a_system_text_that_fills_the_context_is_refused(writer: LlamaCpp) -> None:
     with pytest.raises(InputError, match="no room"):
-        answer(model, chat("Is water wet?", system=SENTENCES))
+        answer(writer, chat("Is water wet?", system=SENTENCES))
 
 
-def test_answers_that_would_fill_the_context_are_refused(model: LlamaCpp) -> None:
+def test_answers_that_would_fill_the_context_are_refused(writer: LlamaCpp) -> None:
     with pytest.raises(InputError, match=str(CONTEXT)):
-        answer(model, PROMPTS[0], Sampling(max_tokens=CONTEXT))
+        answer(writer, PROMPTS[0], Sampling(max_tokens=CONTEXT))
 
 
 # ---- choosing among options
 
 
-def test_more_questions_than_sequences_are_all_answered_once(chooser: LlamaCpp) -> None:
-    assert sorted(index for index, _ in chooser.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
+def test_more_questions_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
+    assert sorted(index for index, _ in model.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
 
 
-def test_probabilities_are_the_same_alone_and_in_a_batch(chooser: LlamaCpp, choices: list[Choice]) -> None:
-    alone = [choice(chooser, prompt, OPTIONS) for prompt in PROMPTS]
+def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp, choices: list[Choice]) -> None:
+    alone = [choice(model, prompt, OPTIONS) for prompt in PROMPTS]
     np.testing.assert_allclose([c.probabilities for c in choices], [c.probabilities for c in alone], atol=0.02)
     assert np.ptp([c.probabilities[0] for c in choices]) > 0.1
 
@@ -319,11 +323,11 @@ def test_an_option_that_begins_another_counts_only_if_the_answer_ends_there(prec
 
 
 @pytest.mark.parametrize(("first", "last"), [(10, 99), (100, 399)])
-def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(chooser: LlamaCpp, reference: llama_cpp.Llama, first: int, last: int) -> None:
+def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(model: LlamaCpp, reference: llama_cpp.Llama, first: int, last: int) -> None:
     question = "Think of a number. Reply with the number and nothing else."
     options = tuple(f"{n}5" for n in range(first, last + 1))
     asked = [chat(question), PROMPTS[1], chat("Think of a very large number. Reply with the number and nothing else.")]
-    found = in_order(chooser.choose(asked, options), 3)[0]
+    found = in_order(model.choose(asked, options), 3)[0]
     some = [options[0], options[len(options) // 2], options[-1]]
     expected = [chain_rule(reference, question, option)[0] for option in some]
     logs = np.log([found.probabilities[options.index(option)] for option in some])
@@ -331,16 +335,16 @@ def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(choose
     assert sum(found.probabilities) == pytest.approx(1)
 
 
-def test_the_order_of_the_options_does_not_matter(chooser: LlamaCpp) -> None:
+def test_the_order_of_the_options_does_not_matter(model: LlamaCpp) -> None:
     options = ("1", "10", "Strongly agree", "no")
-    forward, backward = choice(chooser, PROMPTS[5], options), choice(chooser, PROMPTS[5], options[::-1])
+    forward, backward = choice(model, PROMPTS[5], options), choice(model, PROMPTS[5], options[::-1])
     np.testing.assert_allclose(forward.probabilities, backward.probabilities[::-1], atol=0.001)
 
 
 @pytest.mark.parametrize("options", [("yes", "yes"), ("yes", "")])
-def test_options_that_cannot_be_told_apart_are_refused(chooser: LlamaCpp, options: tuple[str, ...]) -> None:
+def test_options_that_cannot_be_told_apart_are_refused(model: LlamaCpp, options: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="options"):
-        choice(chooser, PROMPTS[0], options)
+        choice(model, PROMPTS[0], options)
 
 
 # ---- adapters
@@ -363,33 +367,33 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_an_adapter_changes_answers_and_fingerprint_until_it_is_detached(chooser: LlamaCpp, adapter: Path) -> None:
+def test_an_adapter_changes_answers_and_fingerprint_until_it_is_detached(model: LlamaCpp, adapter: Path) -> None:
     options = ("yes", "no", "The")
-    plain, fingerprint = choice(chooser, PROMPTS[5], options), chooser.fingerprint
-    chooser.attach(adapter)
-    tuned, tuned_fingerprint = choice(chooser, PROMPTS[5], options), chooser.fingerprint
-    chooser.attach(None)
+    plain, fingerprint = choice(model, PROMPTS[5], options), model.fingerprint
+    model.attach(adapter)
+    tuned, tuned_fingerprint = choice(model, PROMPTS[5], options), model.fingerprint
+    model.attach(None)
     assert tuned_fingerprint != fingerprint
     assert np.abs(np.subtract(tuned.probabilities, plain.probabilities)).max() > 0.01
-    assert (choice(chooser, PROMPTS[5], options), chooser.fingerprint) == (plain, fingerprint)
+    assert (choice(model, PROMPTS[5], options), model.fingerprint) == (plain, fingerprint)
 
 
-def test_a_refused_adapter_leaves_answers_and_fingerprint_in_agreement(chooser: LlamaCpp, adapter: Path, tmp_path: Path) -> None:
+def test_a_refused_adapter_leaves_answers_and_fingerprint_in_agreement(model: LlamaCpp, adapter: Path, tmp_path: Path) -> None:
     options = ("yes", "no", "The")
-    known = {chooser.fingerprint: choice(chooser, PROMPTS[5], options)}
-    chooser.attach(adapter)
-    known[chooser.fingerprint] = choice(chooser, PROMPTS[5], options)
+    known = {model.fingerprint: choice(model, PROMPTS[5], options)}
+    model.attach(adapter)
+    known[model.fingerprint] = choice(model, PROMPTS[5], options)
     with pytest.raises(InputError, match="other.gguf"):
-        chooser.attach(tmp_path / "other.gguf")
-    found = chooser.fingerprint, choice(chooser, PROMPTS[5], options)
-    chooser.attach(None)
+        model.attach(tmp_path / "other.gguf")
+    found = model.fingerprint, choice(model, PROMPTS[5], options)
+    model.attach(None)
     assert known[found[0]] == found[1]
 
 
-def test_a_file_that_is_no_adapter_is_refused_by_name(chooser: LlamaCpp, tmp_path: Path) -> None:
+def test_a_file_that_is_no_adapter_is_refused_by_name(model: LlamaCpp, tmp_path: Path) -> None:
     (tmp_path / "adapter.gguf").write_bytes(b"GGUF is not what follows")
     with pytest.raises(InputError, match="adapter.gguf"):
-        chooser.attach(tmp_path / "adapter.gguf")
+        model.attach(tmp_path / "adapter.gguf")
 
 
 # ---- memory

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from stages.errors import InputError
 from stages.metrics import report
 from stages.reporting import found as finding
+from stages.reporting import measures
 from stages.reporting.found import Found, Line, measure_names, measured
 from stages.reporting.measures import Measure
 
@@ -52,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made() -> str:
-    report.main(Path("metrics"), Path("metrics/plots/confusion.csv"), Path("metrics/report"))
+    report.main(Path("metrics"), Path("metrics/plots/confusion.csv"), Path("metrics/report"), Path("metrics/headline.json"))
     return Path("metrics/report/index.html").read_text()
 
 
@@ -174,6 +175,31 @@ def test_measures_of_a_curve_are_its_columns_that_end_no_interval() -> None:
     assert measured(lines[1], "x") is None
 
 
+def test_the_headline_has_figures_without_intervals_and_is_not_repeated(run: Path) -> None:
+    page = made()
+    assert json.loads(Path("metrics/headline.json").read_text()) == {
+        "right_minus_left": {"posts": {"judge": 3.0, "social": 0.5}},
+        "reduction": {"kl": 0.3},
+    }
+    assert made() == page
+
+
+def test_the_headline_of_the_committed_run_is_short() -> None:
+    committed = json.loads((ROOT / "metrics/headline.json").read_text())
+    figures = dict(measures.flat(committed))
+    summary, affect = (json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in ("summary", "affect"))
+    assert 10 <= len(figures) <= 24
+    assert committed["right_minus_left"]["synthetic"]["judge"] == summary["separation"]["synthetic"]["judge"]["value"]
+    assert committed["undo"]["balanced-left-synthetic"] == summary["undo"]["balanced-left-synthetic"]["judge"]["value"]
+    assert committed["filter_kappa"] == summary["filter_kappa"]
+    assert committed["tendency"]["moral"] == affect["base"]["none"]["moral"]["tendency"]["value"]
+
+
+def test_dvc_lists_the_headline_alone() -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert [path for stage in stages.values() for path in stage.get("do", stage).get("metrics", [])] == [{"metrics/headline.json": {"cache": False}}]
+
+
 def test_a_broken_file_is_refused(run: Path) -> None:
     Path("metrics/judge.json").write_text("{")
     with pytest.raises(InputError, match=r"judge\.json: is not valid JSON"):
@@ -185,5 +211,5 @@ def test_every_metric_of_the_graph_brings_a_new_report() -> None:
     listed = {path if isinstance(path, str) else next(iter(path)) for path in stages["report"]["deps"]}
     for name, stage in stages.items():
         if name != "report":
-            files = [path if isinstance(path, str) else next(iter(path)) for kind in ("metrics", "plots") for path in stage.get("do", stage).get(kind, [])]
-            assert set(files) <= listed, name
+            files = [path if isinstance(path, str) else next(iter(path)) for kind in ("outs", "plots") for path in stage.get("do", stage).get(kind, [])]
+            assert {file for file in files if file.startswith("metrics/") and file.endswith((".json", ".csv"))} <= listed, name

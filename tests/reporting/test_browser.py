@@ -26,7 +26,7 @@ COLOURS = """[...document.querySelectorAll('body *')].filter(one => one.checkVis
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("page")
-    report.main(ROOT / "metrics", folder / "confusion.csv", folder / "report")
+    report.main(ROOT / "metrics", folder / "confusion.csv", folder / "report", folder / "headline.json")
     return (folder / "report/index.html").as_uri()
 
 

@@ -58,6 +58,13 @@ def test_a_band_spans_the_intervals() -> None:
     assert low1 - high1 == pytest.approx(low0 - high0, abs=0.2)
 
 
+def test_steps_count_from_zero() -> None:
+    svg = charts.curves("c", "step", "y", [Series("left", 0, ((Measure(24), Measure(1)),))])
+    (point,) = re.findall(r'translate\(([\d.]+) [\d.]+\)" class="dot', svg)
+    grid = {value: float(x) for x, value in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle"[^>]*>([\d.]+)</text>', svg)}
+    assert grid["0"] + 2.4 * (grid["10"] - grid["0"]) == pytest.approx(float(point), abs=0.2)
+
+
 def test_a_dot_lies_at_its_value_on_the_line_of_its_interval() -> None:
     svg = charts.dots("d", "x", [("a", [(Measure(0.75), 2), (Measure(0.5, 0.25, 1.0), 0)])], 0, 1)
     grid = {value: float(x) for x, value in re.findall(r'<text x="([\d.]+)"[^>]*>([\d.]+)</text>', svg)}

@@ -47,6 +47,7 @@ def write(beta: float, wording: str, value: float, md5: str) -> None:
     separation = {"preference": {"judge": {"value": value, "low": value - 1, "high": value + 1}}}
     Path("metrics/summary.json").write_text(json.dumps({"separation": separation}))
     Path("metrics/compass.json").write_text(json.dumps({"base": {"valid": 0.5}}))
+    Path("metrics/headline.json").write_text(json.dumps({"right_minus_left": {"preference": {"judge": value}}}))  # told by summary.json already
     Path("dvc.lock").write_text(LOCK.format(md5=md5))
 
 
