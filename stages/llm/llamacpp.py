@@ -5,6 +5,7 @@ batch. Choices come from :mod:`stages.llm.forward` where the file is not quantis
 prompts share a batch (floating-point sums are taken in another order), and so, rarely, may a written text.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ VERSION = f"llama.cpp {llama_cpp.__version__} 7"
 "Part of every fingerprint: to be changed with whatever changes answers here."
 BEGINNING = 8
 "Prompts are evaluated together: new answers begin when this part of the places is free."
+GPUS = Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg")
+"One of these is where Linux has a GPU that torch can use: NVIDIA's, AMD's, that of a surrounding Windows."
 CELLS = 256
 "Memory of a sequence comes in multiples of so many tokens."
 
@@ -170,12 +173,12 @@ class LlamaCpp:
     @contextmanager
     def _memory(self, places: int, length: int, shared: list[int]) -> Iterator[Memory]:
         """Memory for up to ``places`` texts of up to ``length`` tokens, all of which begin with ``shared``: as many as are wanted and fit."""
-        if self._forward and self._forward.writes:
-            self._forward.attach(self._adapter_file)
+        if self._writer:
             from stages.llm.forward_memory import ForwardMemory  # noqa: PLC0415  # imports torch
 
-            fitting = self._fitting(length * ForwardMemory.bytes_per_token(self._forward), self._forward.free_memory)
-            yield ForwardMemory(self._forward, min(places, self.sequences, fitting), length, shared)
+            self._writer.attach(self._adapter_file)
+            fitting = self._fitting(length * ForwardMemory.bytes_per_token(self._writer), self._writer.free_memory)
+            yield ForwardMemory(self._writer, min(places, self.sequences, fitting), length, shared)
         else:
             with self._apart(places + 1, length) as context:
                 yield LlamaMemory(context, shared)
@@ -235,6 +238,13 @@ class LlamaCpp:
         from stages.llm import forward  # noqa: PLC0415  # torch takes seconds to import, and those who write do not need it
 
         return forward.load(self.file, self._device)
+
+    @cached_property
+    def _writer(self) -> "Forward | None":
+        """What writes instead of llama.cpp, on a GPU; without one torch is not even imported."""
+        if self._device == "cpu" or (self._device == "auto" and sys.platform == "linux" and not any(map(Path.exists, GPUS))):
+            return None
+        return self._forward if self._forward and self._forward.writes else None
 
 
 @dataclass(eq=False)

@@ -61,7 +61,7 @@ def writer(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCp
     with LlamaCpp(base_model / "model.gguf", sequences=4, context=CONTEXT) as loaded:
         if request.param == "torch":
             assert loaded._forward
-            loaded._forward.writes, loaded._forward.factors = True, torch.float32
+            loaded._forward.factors, loaded._writer = torch.float32, loaded._forward
         yield loaded
 
 
@@ -120,6 +120,12 @@ def chain_rule(reference: llama_cpp.Llama, question: str, option: str) -> tuple[
 
 
 # ---- writing answers
+
+
+def test_writing_without_a_gpu_does_without_torch(base_model: Path) -> None:
+    with LlamaCpp(base_model / "model.gguf", sequences=1, context=CONTEXT, device="cpu") as loaded:
+        answer(loaded, PROMPTS[0], Sampling(max_tokens=1))
+        assert "_forward" not in vars(loaded)
 
 
 def test_more_prompts_than_sequences_are_all_answered_once(writer: LlamaCpp) -> None:
