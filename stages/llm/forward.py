@@ -57,8 +57,7 @@ class Forward:
 
     def __init__(self, reader: "Reader", device: torch.device) -> None:
         """Weights of ``reader``, a file that :func:`evaluates`, on ``device``."""
-        self.device, self.writes = device, device.type != "cpu"
-        "whether it is the faster way to write many texts side by side"
+        self.device = device
         self.factors = torch.bfloat16 if device.type != "cpu" or multiplies_bf16() else torch.float32
         self._w = {tensor.name.removesuffix(".weight"): _tensor(tensor.data).to(device) for tensor in reader.tensors}
         self.layers, self._heads = int(reader.number("block_count")), int(reader.number("attention.head_count"))

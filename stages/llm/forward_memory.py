@@ -43,7 +43,7 @@ class ForwardMemory:
                     self._keys[layer, target, :, : end - first] = keys[:, first:end]
                     self._values[layer, target, :, : end - first] = values[:, first:end]
 
-    def follow(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+    def follow(self, tokens: Sequence[int]) -> Sequence[NDArray[np.float32]]:
         """See :class:`stages.llm.memory.Memory`."""
         n, start, m = len(tokens), len(self._shared), self._model.kv_heads
         lengths = self._lengths[:n].to(self._model.device)
@@ -68,7 +68,7 @@ class ForwardMemory:
 
         logits = self._model.logits(tokens, (self._lengths[:n] + start).tolist(), attend, rows)
         self._lengths[:n] += 1
-        return logits.cpu().numpy()
+        return list(logits.cpu().numpy())
 
     def move(self, source: int, target: int) -> None:
         """See :class:`stages.llm.memory.Memory`."""

@@ -141,7 +141,7 @@ class LlamaCpp:
     # ---- writing answers
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
-        """See :class:`stages.llm.interface.LanguageModel`. A new answer starts as soon as another ends."""
+        """See :class:`stages.llm.interface.LanguageModel`. New answers start as places become free."""
         if sampling.max_tokens >= self.context // 2:
             raise InputError(f"answers of {sampling.max_tokens} tokens leave no room for prompts within a context of {self.context}. Raise it in params.yaml.")
         prepared = [self._prompt_tokens(prompt, self.context - sampling.max_tokens) for prompt in prompts]
@@ -244,7 +244,7 @@ class LlamaCpp:
         """What writes instead of llama.cpp, on a GPU; without one torch is not even imported."""
         if self._device == "cpu" or (self._device == "auto" and sys.platform == "linux" and not any(map(Path.exists, GPUS))):
             return None
-        return self._forward if self._forward and self._forward.writes else None
+        return self._forward if self._forward and self._forward.device.type != "cpu" else None
 
 
 @dataclass(eq=False)

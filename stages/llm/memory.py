@@ -20,8 +20,8 @@ class Memory(Protocol):
         """Put ``prompts`` (token ids) to ``place`` and the places after it, instead of what was there. They should be in the order of their tokens."""
         ...
 
-    def follow(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Append a token to each of the first texts; logits [n, v] of what follows it, valid until the next call."""
+    def follow(self, tokens: Sequence[int]) -> Sequence[NDArray[np.float32]]:
+        """Append a token to each of the first texts; for each the logits [v] of what follows it, valid until the next call."""
         ...
 
     def move(self, source: int, target: int) -> None:
@@ -49,14 +49,14 @@ class LlamaMemory:
             self._lengths[target] = len(tokens)
             source = target + 1
 
-    def follow(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+    def follow(self, tokens: Sequence[int]) -> Sequence[NDArray[np.float32]]:
         """See :class:`Memory`."""
         self._batch.clear()
         for place, token in enumerate(tokens):
             self._batch.add(token, self._lengths[place], [place + 1], logits=True)
             self._lengths[place] += 1
         self._context.evaluate(self._batch)
-        return np.stack([self._context.logits(place) for place in range(len(tokens))])
+        return [self._context.logits(place) for place in range(len(tokens))]
 
     def move(self, source: int, target: int) -> None:
         """See :class:`Memory`. llama.cpp evaluates together what lies side by side."""

@@ -2,7 +2,7 @@
 
 in   metrics/*.json but its own, metrics/plots/*.csv (whichever there are)
 out  metrics/report/index.html: self-contained, no network, no scripts
-     metrics/headline.json: the dozen figures that `dvc exp show` and `dvc metrics diff` list
+     metrics/headline.json: the few figures that `dvc exp show` and `dvc metrics diff` list
      metrics/plots/confusion.csv: panel (a leaning), gold, score, posts, value (share of the posts of that gold score)
 
 A new metric file appears in the page by itself: curves over steps are drawn, everything is listed. Only what dvc.yaml names as a dependency brings a new report.

@@ -1,4 +1,4 @@
-"""The dozen figures of a run that ``dvc exp show`` and ``dvc metrics diff`` list, under names that stand alone as columns."""
+"""The few figures of a run that ``dvc exp show`` and ``dvc metrics diff`` list, under names that stand alone as columns."""
 
 from collections.abc import Mapping
 from typing import Any

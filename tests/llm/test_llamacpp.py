@@ -62,6 +62,8 @@ def writer(base_model: Path, request: pytest.FixtureRequest) -> Iterator[LlamaCp
         if request.param == "torch":
             assert loaded._forward
             loaded._forward.factors, loaded._writer = torch.float32, loaded._forward
+        else:
+            loaded._writer = None
         yield loaded
 
 
@@ -122,8 +124,10 @@ def chain_rule(reference: llama_cpp.Llama, question: str, option: str) -> tuple[
 # ---- writing answers
 
 
-def test_writing_without_a_gpu_does_without_torch(base_model: Path) -> None:
-    with LlamaCpp(base_model / "model.gguf", sequences=1, context=CONTEXT, device="cpu") as loaded:
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_writing_without_a_gpu_does_without_torch(base_model: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.llm.llamacpp.GPUS", ())
+    with LlamaCpp(base_model / "model.gguf", sequences=1, context=CONTEXT, device=device) as loaded:
         answer(loaded, PROMPTS[0], Sampling(max_tokens=1))
         assert "_forward" not in vars(loaded)
 

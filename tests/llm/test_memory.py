@@ -45,7 +45,7 @@ def remember(model: LlamaCpp, request: pytest.FixtureRequest, monkeypatch: pytes
             yield lambda shared: LlamaMemory(context, shared)
 
 
-def assert_follows(model: LlamaCpp, logits: np.ndarray, texts: Sequence[list[int]]) -> None:
+def assert_follows(model: LlamaCpp, logits: Sequence[np.ndarray], texts: Sequence[list[int]]) -> None:
     expected = np.stack([llama_logits(model, text)[-1] for text in texts])
     assert len(texts) == 1 or np.ptp(log_softmax(expected, axis=1), axis=0).max() > 0.3
     np.testing.assert_allclose(log_softmax(logits, axis=1), log_softmax(expected, axis=1), atol=0.1)
