@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.results import six_digits
-from stages.workspace import state_folder
+from stages.core.results import six_digits
+from stages.core.workspace import state_folder
 
 BUDGET = ("simulate.steps=30", "simulate.checkpoint_every=30", "opinion.respondents=80", "opinion.min_group=15")
 DEFAULT, FOREST = "default", "random forest"

@@ -19,10 +19,10 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.generation import SHIPPED, operations, peak_flops
-from stages import prompts
 from stages.corpora.truthsocial import read
+from stages.llm import prompts
 from stages.llm.choosing import parting
-from stages.llm.interface import in_order
+from stages.llm.interface import choices
 from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve
 
@@ -48,14 +48,14 @@ def main() -> None:
             texts = [model.tokenizer.render(prompt) for prompt in asked]
             peer = llama_cpp.Llama(str(resolve(SHIPPED)), n_ctx=1024, logits_all=True, verbose=False)
             ask(peer, texts[:1])
-            in_order(model.choose(asked[:1], task.options), 1)
+            choices(model, asked[:1], task.options)
             seconds = ask(peer, texts[: POSTS // 2])
             start = time.perf_counter()
-            ours = in_order(model.choose(asked, task.options), len(asked))
+            ours = choices(model, asked, task.options)
             own_seconds = time.perf_counter() - start
             seconds += ask(peer, texts[POSTS // 2 :])
             peer.close()
-            alone = [in_order(model.choose([prompt], task.options), 1)[0] for prompt in asked[:ALONE]]
+            alone = [choices(model, [prompt], task.options)[0] for prompt in asked[:ALONE]]
             shared = sum(parting(sorted(model.tokenizer.tokens(text) for text in texts)))
             computed = operations(model, sum(choice.prompt_tokens for choice in ours) - shared, len(ours)) / own_seconds
     difference = np.abs(np.subtract([c.probabilities for c in ours[:ALONE]], [c.probabilities for c in alone])).max()

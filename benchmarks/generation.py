@@ -15,7 +15,7 @@ from pathlib import Path
 import llama_cpp
 import torch
 
-from stages.device import multiplies_bf16
+from stages.core.device import multiplies_bf16
 from stages.llm.interface import Message, Prompt, Sampling, in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.models.base import convert, resolve

@@ -22,6 +22,7 @@ from string import Template
 import llama_cpp
 
 from benchmarks.generation import SHIPPED, operations, peak_flops
+from stages.core.params import parse, read_yaml
 from stages.instruments import instrument as instruments
 from stages.instruments import paper
 from stages.instruments import questionnaire as forced
@@ -32,7 +33,6 @@ from stages.llm.interface import Choice, Prompt
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
 from stages.models.base import convert, resolve
-from stages.params import parse, read_yaml
 
 INSTRUMENT = Path("prompts/instruments/compass.yaml")
 TOKENS, TEMPERATURE, TOP_K, EVERY = 300, 0.3, 200, 6
@@ -76,7 +76,7 @@ class Remembered:
         self.model, self.fingerprint, self.generate = model, model.fingerprint, model.generate
         self.asked = list[tuple[Sequence[Prompt], Sequence[str]]]()
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
         self.asked.append((prompts, options))
         return self.model.choose(prompts, options)
@@ -86,7 +86,7 @@ class Remembered:
         tokens = outputs = 0
         for prompts, options in self.asked:
             texts = [self.model.tokenizer.tokens(self.model.tokenizer.render(prompt)) for prompt in prompts]
-            tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options], self.model.tokenizer.ending)
+            tree = OptionTree([self.model.tokenizer.tokens(option, special=False) for option in options[0]], self.model.tokenizer.ending)  # a questionnaire's are all alike
             tokens += sum(map(len, texts)) - sum(parting(sorted(texts))) + len(texts) * sum(map(len, tree.branches))
             outputs += len(texts) * len(tree.wanted)
         return operations(self.model, tokens, outputs)

@@ -31,13 +31,13 @@ from typing import Any
 import torch
 
 from benchmarks.generation import SHIPPED, peak_flops
-from stages import params
+from stages.core import params
+from stages.core.runtime import Runtime
 from stages.corpora.truthsocial import read
 from stages.llm.tokenizer import tokenizer_of
 from stages.models.base import convert, resolve
 from stages.models.dpo import Preference
 from stages.models.sft import Supervised
-from stages.runtime import Runtime
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora
 from stages.tuning.data import Pair, Sample, answer_sample

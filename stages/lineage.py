@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from stages import command, params, tables
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.files import sha256, short_hash
 from stages.corpora.record import Record
 from stages.data import collect
-from stages.errors import InputError
-from stages.files import sha256, short_hash
 
 LOCK = Path("dvc.lock")
 ADAPTERS = "models/adapters/"

@@ -18,16 +18,16 @@ import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from stages import command, params
-from stages.errors import InputError
-from stages.files import replacing
-from stages.params import Section, Study
+from stages.core import command, params
+from stages.core.errors import InputError
+from stages.core.files import replacing
+from stages.core.params import Section, Study
 
 FOLDER = Path("presets")
 SHARED = {
     "annotator": ("stages.llm.local", "Annotator"),
     "measuring": ("stages.llm.local", "Measuring"),
-    "runtime": ("stages.runtime", "Runtime"),
+    "runtime": ("stages.core.runtime", "Runtime"),
     "server": ("stages.llm.endpoint", "Traffic"),
     "tuning": ("stages.tuning.settings", "Tuning"),
 }

@@ -29,7 +29,7 @@ class FakeModel:
             self.history.append(prompt)
             yield index, Completion(self.texts.popleft(), "stop", 1, 1)
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         for index, prompt in enumerate(prompts):
             self.history.append(prompt)
             yield index, Choice(tuple(self.choices.popleft()), 1.0, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import tables
+from stages.core import tables
 from stages.llm.endpoint import Endpoint
 from stages.metrics.judge import ANSWERS
 from tests.test_whole_graph import QUESTIONS, SMALL, copy_small, run, stages_run

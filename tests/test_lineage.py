@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import lineage, tables
+from stages import lineage
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
 from stages.data import collect
-from stages.errors import InputError
-from stages.files import short_hash
 
 SOURCE = "table:dump.jsonl"
 POST, OTHER = short_hash(SOURCE, "7"), short_hash(SOURCE, "8")

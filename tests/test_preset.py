@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from stages import params, preset
-from stages.errors import InputError
+from stages import preset
+from stages.core import params
+from stages.core.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 SHOWN = """\

@@ -12,10 +12,10 @@ import pandas as pd
 import pydantic
 from numpy.typing import NDArray
 
+from stages.core.errors import InputError
+from stages.core.params import Section
 from stages.corpora import table, truthsocial
 from stages.corpora.record import Record
-from stages.errors import InputError
-from stages.params import Section
 
 URL = re.compile(r"https?://[^\s<>\"'\])]+", re.IGNORECASE)
 TRUTHS, URLS, EDGES = "truths.tsv", "external_urls.tsv", "truth_external_url_edges.tsv"

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pydantic
 
-from stages.errors import InputError
-from stages.params import Section
+from stages.core.errors import InputError
+from stages.core.params import Section
 
 Kind = Literal["scored", "no side", "unknown", "ignored", "shortened", "no link"]
 "What a link is worth: evidence, a domain that the table lists without a side or does not list, a platform, a short link, or nothing readable."

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import pydantic
 
-from stages.errors import InputError
-from stages.params import Section, parse, read_yaml
+from stages.core.errors import InputError
+from stages.core.params import Section, parse, read_yaml
 
 WORD = re.compile(r"[\w'&.$-]+\*?")
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stages.core.errors import InputError
 from stages.corpora.record import Record
-from stages.errors import InputError
 
 COLUMNS = ("id", "author", "body", "created_utc", "language", "subreddit")
 DELETED = ("[deleted]", "[removed]")

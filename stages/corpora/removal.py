@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 STATUS = "removed"
 

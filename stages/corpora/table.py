@@ -10,8 +10,8 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.core.errors import InputError
 from stages.corpora.record import Record
-from stages.errors import InputError
 
 Column = Literal["id", "author", "created_at", "text", "urls"]
 Columns = Mapping[Column, str]

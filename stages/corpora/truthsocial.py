@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.core.errors import InputError
 from stages.corpora.record import Record
-from stages.errors import InputError
 
 COLUMNS = (
     *("id", "timestamp", "time_scraped", "is_retruth", "is_reply", "author", "like_count", "retruth_count", "reply_count"),

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import command, params, tables
-from stages.files import short_hash
+from stages.core import command, params, tables
+from stages.core.files import short_hash
 
 SIDES = ("left", "right")
 

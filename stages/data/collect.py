@@ -23,16 +23,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
-from stages import command, params
+from stages.core import command, params
+from stages.core.errors import InputError
+from stages.core.files import replacing, short_hash
+from stages.core.params import Section
+from stages.core.progress import Progress
+from stages.core.tables import POSTS
 from stages.corpora import cleaning, politosphere, removal, table, truthsocial
 from stages.corpora.duplicates import DuplicateFinder
 from stages.corpora.record import Record
 from stages.corpora.removal import Removals
-from stages.errors import InputError
-from stages.files import replacing, short_hash
-from stages.params import Section
-from stages.progress import Progress
-from stages.tables import POSTS
 
 CHUNK = 10_000
 NOTHING_REMOVED = Removals()

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import command, params, prompts, tables
-from stages.files import short_hash
+from stages.core import command, params, tables
+from stages.core.files import short_hash
+from stages.core.params import Section
+from stages.llm import prompts
 from stages.llm.interface import LanguageModel, Sampling
 from stages.llm.local import Annotator, annotating_model
+from stages.llm.prompts import Task
 from stages.llm.writing import Rows, write
-from stages.params import Section
-from stages.prompts import Task
 
 PROMPT = Path("prompts/contrast.yaml")
 

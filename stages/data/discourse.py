@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pydantic
 
-from stages import command, params, results, tables
+from stages.core import command, params, results, tables
+from stages.core.files import replacing, short_hash
+from stages.core.params import Section
 from stages.corpora import discourse, domains, removal
 from stages.corpora.domains import Domains, Kind
 from stages.corpora.record import Record
 from stages.corpora.removal import Removals
 from stages.data import collect
-from stages.files import replacing, short_hash
-from stages.params import Section
 
 Group = Literal["liberal", "conservative", "mixed", "unknown"]
 

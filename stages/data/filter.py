@@ -18,13 +18,14 @@ import pyarrow as pa
 import pydantic
 from numpy.typing import NDArray
 
-from stages import command, params, prompts, tables
-from stages.errors import InputError
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.llm import prompts
 from stages.llm.injection import shown
-from stages.llm.interface import LanguageModel, in_order
+from stages.llm.interface import LanguageModel, choices
 from stages.llm.local import Annotator, annotating_model
-from stages.params import Section
-from stages.prompts import Task
+from stages.llm.prompts import Task
 
 PROMPT = Path("prompts/filter.yaml")
 SCORES = 4
@@ -40,7 +41,7 @@ class Params(Section):
 def probabilities(texts: Sequence[str], leaning: str, model: LanguageModel, task: Task, *, calibrate: bool) -> NDArray[np.float64]:
     """The distribution of each text's score, [n, 4]."""
     asked = [*texts, *(task.neutral if calibrate else ())]
-    answers = in_order(model.choose([task.render(leaning, {"post": text}) for text in asked], task.options), len(asked))
+    answers = choices(model, [task.render(leaning, {"post": text}) for text in asked], task.options)
     found = np.array([answer.probabilities for answer in answers], dtype=np.float64).reshape(-1, SCORES)
     scores, neutral = found[: len(texts)], found[len(texts) :]
     return contextual_calibration(scores, neutral.mean(axis=0)) if len(neutral) else scores

@@ -23,11 +23,11 @@ from typing import Any, Literal
 
 import pydantic
 
-from stages import command, params, tables
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
 from stages.data import survey as surveying
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
 from stages.surveys import codebook, interviews, personas
 from stages.surveys.balancing import Balance, Row, synthesize
 from stages.surveys.codebook import Question, Survey

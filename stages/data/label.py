@@ -11,14 +11,15 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from stages import command, params, prompts, tables
-from stages.errors import InputError
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.runtime import Runtime
 from stages.instruments.affect import lexicon
 from stages.instruments.affect.asked import Asked
 from stages.instruments.affect.classifier import LABELS, Classifier, Measure
+from stages.llm import prompts
 from stages.llm.local import Annotator, annotating_model
-from stages.params import Section
-from stages.runtime import Runtime
 
 
 class Lexicon(Section):

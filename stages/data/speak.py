@@ -22,17 +22,17 @@ from typing import Literal
 
 import pydantic
 
-from stages import command, params, tables
+from stages.core import command, params, tables
+from stages.core.files import replacing, short_hash
+from stages.core.params import Section, parse, read_yaml
 from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data import topics
-from stages.files import replacing, short_hash
 from stages.llm.interface import LanguageModel, Prompt, Sampling, several
 from stages.llm.local import Measuring, measured_model
+from stages.llm.prompts import Task
 from stages.llm.readable import readable
 from stages.llm.writing import REFUSAL
-from stages.params import Section, parse, read_yaml
-from stages.prompts import Task
 from stages.tuning.checkpoints import BASE, adapter_names, checkpoints, final
 
 PROMPT = Path("prompts/speak.yaml")

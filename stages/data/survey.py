@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 import pydantic
 
-from stages import command, params, tables
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
 from stages.surveys import codebook
 from stages.surveys.codebook import Survey
 from stages.surveys.leakage import TOO_MUCH, leaking

@@ -21,12 +21,12 @@ import pydantic
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-from stages import command, params, results, tables
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
 from stages.corpora import issues
 from stages.corpora.cleaning import MASKED
 from stages.corpora.issues import Issue
-from stages.errors import InputError
-from stages.params import Section
 from stages.statistics.log_odds import log_odds
 
 

@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.results import Figures
 from stages.instruments.questionnaire import Answers, spaced
-from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
 from stages.statistics.reliability import split_half
 from stages.statistics.undefined import Undefined

@@ -40,10 +40,10 @@ class Control(ABC):
     def chances(self, prompt: Prompt, options: Sequence[str], repeat: int) -> NDArray[np.float64]:
         """How it distributes its answer over ``options``, [k]."""
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
-        """Distribute the answer to each prompt over ``options``."""
-        for index, prompt in enumerate(prompts):
-            yield index, Choice(tuple(self.chances(prompt, options, 0).tolist()), self.mass, 0)
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
+        """Distribute the answer to each prompt over its ``options``."""
+        for index, (prompt, own) in enumerate(zip(prompts, options, strict=True)):
+            yield index, Choice(tuple(self.chances(prompt, own, 0).tolist()), self.mass, 0)
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         """Write the likeliest of the numbers from 0 on, with a reason that says nothing."""

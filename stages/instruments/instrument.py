@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import parse, read_yaml
 from stages.instruments import keys
 from stages.instruments.keys import FOLDER, Key, Statement
 from stages.instruments.questionnaire import Questionnaire, Wording, Wordings
-from stages.params import parse, read_yaml
 
 WORDINGS = FOLDER / "wordings.yaml"
 

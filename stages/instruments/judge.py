@@ -14,13 +14,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from stages import command, params
-from stages.errors import InputError
-from stages.files import replacing
+from stages.core import command, params
+from stages.core.errors import InputError
+from stages.core.files import replacing
+from stages.core.results import six_digits
 from stages.instruments import judging
 from stages.instruments.judges import Answer, judged
 from stages.instruments.judging import Name, Params
-from stages.results import six_digits
 
 TRAINING = Path("data/sample/lean/training.jsonl")
 SHOWN = 5

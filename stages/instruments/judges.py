@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.results import Figures
 from stages.llm.readable import readable
-from stages.results import Figures
 from stages.statistics import calibration
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined

@@ -7,14 +7,14 @@ from typing import Literal, assert_never
 
 import pydantic
 
-from stages.errors import InputError
-from stages.files import sha256
+from stages.core.errors import InputError
+from stages.core.files import sha256
+from stages.core.params import Section
 from stages.instruments import judges, language_judge
 from stages.instruments.judges import Judge
 from stages.instruments.language_judge import LanguageJudge
 from stages.instruments.lean_classifier import LeanClassifier
 from stages.llm.local import Annotator, annotating_model
-from stages.params import Section
 
 Name = Literal["classifier", "llm"]
 

@@ -15,9 +15,9 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import Section, parse, read_yaml
 from stages.instruments.questionnaire import ANSWERS, SCALE, Axis, Questionnaire, spaced
-from stages.params import Section, parse, read_yaml
 
 FOLDER = Path("prompts/instruments")
 FOUR_ANSWERS = ("SD", "D", "A", "SA")

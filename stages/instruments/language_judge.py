@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import prompts
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.judges import HIGH, LOW, Answer
+from stages.llm import prompts
 from stages.llm.injection import ADDRESS, PART
-from stages.llm.interface import LanguageModel, Prompt, in_order
-from stages.prompts import Task
+from stages.llm.interface import LanguageModel, Prompt, choices
+from stages.llm.prompts import Task
 
 PROMPT = Path("prompts/judge.yaml")
 ASKED, ALONE = "asked", "alone"
@@ -57,9 +57,9 @@ class LanguageJudge:
 
     def score(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
         """See :class:`stages.instruments.judges.Judge`."""
-        choices = in_order(self._model.choose([self._ask(answer) for answer in answers], self._task.options), len(answers))
-        probabilities = np.array([choice.probabilities for choice in choices]).reshape(len(answers), -1)  # [n, 21]
-        mass = np.array([choice.mass for choice in choices])
+        found = choices(self._model, [self._ask(answer) for answer in answers], self._task.options)
+        probabilities = np.array([choice.probabilities for choice in found]).reshape(len(answers), -1)  # [n, 21]
+        mass = np.array([choice.mass for choice in found])
         return np.where(mass >= self._min_valid, probabilities @ np.arange(LOW, HIGH + 1), np.nan)
 
     def _ask(self, answer: Answer) -> Prompt:

@@ -13,15 +13,15 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import InputError
-from stages.files import sha256
+from stages.core.errors import InputError
+from stages.core.files import sha256
+from stages.core.params import Section, parse, read_yaml
 from stages.instruments import replies
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import LETTERS
 from stages.instruments.replies import Replies, Sampled, Texts
 from stages.llm.interface import LanguageModel, Message, Prompt
 from stages.llm.orders import choose_over_orders, rotations
-from stages.params import Section, parse, read_yaml
 
 PROMPT = Path("prompts/instruments/open.yaml")
 

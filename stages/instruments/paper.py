@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.core.params import Section, parse, read_yaml
 from stages.instruments import replies
 from stages.instruments.instrument import Instrument
 from stages.instruments.replies import Replies, Sampled
 from stages.llm.interface import LanguageModel
-from stages.params import Section, parse, read_yaml
 
 PROMPT = Path("prompts/instruments/paper.yaml")
 NAMED = r"(?:answer|choice|integer|number|rating|response|score)\W*(?:(?:is|would be|of)\W*)?"

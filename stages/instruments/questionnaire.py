@@ -5,7 +5,6 @@ probabilities and averaged over both orders, so that a habit of picking the firs
 :mod:`stages.instruments.keys`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
+from stages.core.params import Section, parse, read_yaml
+from stages.instruments.ids import Differing
 from stages.llm.interface import LanguageModel, Message, Prompt
 from stages.llm.orders import both_ways, choose_in_orders
-from stages.params import Section, parse, read_yaml
 
 ANSWERS = ("Strongly disagree", "Disagree", "Agree", "Strongly agree")
 LETTERS = ("A", "B", "C", "D", "E")
@@ -87,15 +87,12 @@ class Questionnaire(Section):
     axes: dict[str, Axis]
     options: tuple[str, ...] = pydantic.Field(default=ANSWERS, min_length=4, max_length=5)
     "four answers from strongly disagree to strongly agree, or five with a neutral one in the middle"
-    items: tuple[Item, ...]
+    items: Differing[tuple[Item, ...]]
     wordings: tuple[Wording, ...] = ()
     "of its own; without any, it is asked in those of wordings.yaml"
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Questionnaire":
-        doubled = [name for name, n in Counter(item.id for item in self.items).items() if n > 1]
-        if doubled:
-            raise ValueError(f"items of the same id: {', '.join(doubled)}")
         for item in self.items:
             if item.axis not in self.axes:
                 raise ValueError(f"item {item.id}: there is no axis '{item.axis}'")

@@ -10,13 +10,13 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.instruments.consistency import sides
 from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import spaced
 from stages.llm.interface import LanguageModel, Message, Sampling, several
 from stages.llm.writing import REFUSAL
-from stages.params import Section
-from stages.results import Figures
 from stages.statistics.bootstrap import estimate, nested
 
 

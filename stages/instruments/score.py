@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import command
-from stages.errors import InputError
+from stages.core import command
+from stages.core.errors import InputError
+from stages.core.results import Figures, six_digits
 from stages.instruments import keys
 from stages.instruments.keys import FOUR_ANSWERS, Key
-from stages.results import Figures, six_digits
 
 COLUMN = "answer"
 

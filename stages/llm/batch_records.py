@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydantic
 
-from stages.files import replacing, short_hash
+from stages.core.files import replacing, short_hash
 
 KEPT_SECONDS = 30 * 24 * 3600
 "How long OpenAI keeps answers."

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import anyio
 import pydantic
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.batch_records import Record, Records
 from stages.llm.chat import Body, Reply, most_tokens
 from stages.llm.connection import LONGEST_BACKOFF, Connection, RefusedError, Run

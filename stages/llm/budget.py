@@ -2,7 +2,7 @@
 
 import anyio
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 
 class Budget:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import filelock
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.workspace import state_folder
 from stages.llm.interface import Choice, Completion, LanguageModel, Prompt, Sampling
-from stages.workspace import state_folder
 
 A = TypeVar("A", Completion, Choice)
 SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, model TEXT NOT NULL, asked INTEGER NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
@@ -47,10 +47,10 @@ class Cached:
         keys = [self._key(prompt, ["generate", how, repeat]) for prompt, repeat in zip(prompts, numbers, strict=True)]
         return self._answer(keys, Completion, lambda missing: self.model.generate([prompts[i] for i in missing], sampling, [numbers[i] for i in missing]))
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
-        keys = [self._key(prompt, ["choose", list(options)]) for prompt in prompts]
-        return self._answer(keys, Choice, lambda missing: self.model.choose([prompts[i] for i in missing], options))
+        keys = [self._key(prompt, ["choose", list(own)]) for prompt, own in zip(prompts, options, strict=True)]
+        return self._answer(keys, Choice, lambda missing: self.model.choose([prompts[i] for i in missing], [options[i] for i in missing]))
 
     def _answer(self, keys: Sequence[bytes], kind: type[A], ask: Callable[[list[int]], Iterator[tuple[int, A]]]) -> Iterator[tuple[int, A]]:
         """Answers under ``keys``; ``ask`` gets those to the questions at some indices, as places among these."""

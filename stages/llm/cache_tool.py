@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pydantic
 
-from stages.errors import InputError
-from stages.files import replacing
+from stages.core.errors import InputError
+from stages.core.files import replacing
+from stages.core.workspace import state_folder
 from stages.llm.cache import connect
-from stages.workspace import state_folder
 
 DAY = 86_400  # seconds
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from stages.files import short_hash
+from stages.core.files import short_hash
 from stages.llm.endpoint import Endpoint
 from stages.llm.interface import Completion, Prompt, Sampling
 

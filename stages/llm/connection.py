@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, TypeVarTuple, Unpack
 import anyio
 import openai
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.budget import Budget
 from stages.llm.chat import Body, Reply, most_tokens
 from stages.llm.endpoint import Endpoint, Traffic

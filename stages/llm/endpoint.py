@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pydantic
 
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
 
 VERSION = "chat completions 2"
 "Part of every fingerprint: to be changed with whatever changes answers in ``server``, ``chat`` and ``naming``."

@@ -17,8 +17,8 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, dequantize
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from stages.device import device_for, multiplies_bf16
-from stages.errors import InputError
+from stages.core.device import device_for, multiplies_bf16
+from stages.core.errors import InputError
 from stages.llm.choosing import common_prefix
 from stages.llm.options import OptionTree
 
@@ -86,29 +86,29 @@ class Forward:
                 scale = float(reader.fields["adapter.lora.alpha"].contents()) / len(a)
                 self._lora[name.removesuffix(".weight")] = a.to(self.device, self.factors), (b * scale).to(self.device, self.factors)
 
-    def log_probabilities(self, prompts: Sequence[list[int]], options: OptionTree) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """The index of each prompt (token ids) and the log-probabilities [k] of the options after it.
+    def log_probabilities(self, prompts: Sequence[list[int]], options: Sequence[OptionTree]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """The index of each prompt (token ids) and the log-probabilities [k] of its ``options`` [prompts] after it.
 
         Prompts are taken in the order of their tokens, so that what any of them begin with alike is evaluated once; the last path is kept for the next rows.
         """
         order = sorted(range(len(prompts)), key=lambda index: prompts[index])
         path, past = list[int](), Past()
-        wanted = sorted(set().union(*options.wanted.values()))
+        wanted = sorted(set().union(*(tokens for tree in set(options) for tokens in tree.wanted.values())))
         column = {token: i for i, token in enumerate(wanted)}
-        for group in groups([prompts[index] for index in order], sum(map(len, options.wanted))):
+        for group in groups([prompts[index] for index in order], [sum(map(len, options[index].wanted)) for index in order]):
             some = order[group]
             known = common_prefix([path, prompts[some[0]]])
             past = [(k[:, :known], v[:, :known]) for k, v in past]
             tree = TokenTree(path[:known])
             paths = [tree.add(prompts[index]) for index in some]
-            places = [{beginning: tree.add(beginning, places[-1])[-1] if beginning else places[-1] for beginning in options.wanted} for places in paths]
-            read = {place: row for row, place in enumerate(dict.fromkeys(place for of_one in places for place in of_one.values()))}
+            ends = [{beginning: tree.add(beginning, path[-1])[-1] if beginning else path[-1] for beginning in options[i].wanted} for i, path in zip(some, paths, strict=True)]
+            read = {place: row for row, place in enumerate(dict.fromkeys(place for of_one in ends for place in of_one.values()))}
             logits, past = self.evaluate(tree, past, paths[-1], list(read))
             logs = logits.log_softmax(dim=1)[:, wanted].double().cpu().numpy()
             path = prompts[some[-1]]
-            for index, of_one in zip(some, places, strict=True):
-                steps = ((beginning, token) for beginning, tokens in options.wanted.items() for token in tokens)
-                yield index, options.log_probabilities({step: logs[read[of_one[step[0]]], column[step[1]]] for step in steps})
+            for index, of_one in zip(some, ends, strict=True):
+                steps = ((beginning, token) for beginning, tokens in options[index].wanted.items() for token in tokens)
+                yield index, options[index].log_probabilities({step: logs[read[of_one[step[0]]], column[step[1]]] for step in steps})
 
     @property
     def free_memory(self) -> int:
@@ -208,11 +208,11 @@ def _views(sees: NDArray[np.bool_], device: torch.device) -> list[tuple[torch.Te
     return found
 
 
-def groups(prompts: Sequence[list[int]], extra: int) -> Iterator[slice]:
-    """Sorted prompts in groups of up to ``ROWS`` tokens, with so many ``extra`` ones behind each."""
+def groups(prompts: Sequence[list[int]], extra: Sequence[int]) -> Iterator[slice]:
+    """Sorted prompts in groups of up to ``ROWS`` tokens, with so many ``extra`` ones [prompts] behind each."""
     first, size = 0, 0
     for place, (before, tokens) in enumerate(pairwise([[], *prompts])):
-        need = len(tokens) - common_prefix([before, tokens]) + extra
+        need = len(tokens) - common_prefix([before, tokens]) + extra[place]
         if place > first and size + need > ROWS:
             yield slice(first, place)
             first, size = place, 0
@@ -222,7 +222,7 @@ def groups(prompts: Sequence[list[int]], extra: int) -> Iterator[slice]:
 
 
 def load(file: Path, wish: str) -> Forward | None:
-    """The model of a GGUF file on the device that :func:`stages.device.device_for` finds for ``wish``; none if it is of another kind than :func:`evaluates`."""
+    """The model of a GGUF file on the device that :func:`stages.core.device.device_for` finds for ``wish``; none if it is of another kind than :func:`evaluates`."""
     reader = Reader(file)
     return Forward(reader, device_for(wish)) if evaluates(reader) else None
 

@@ -31,7 +31,7 @@ class ForwardMemory:
         """See :class:`stages.llm.memory.Memory`. What neighbours begin with alike is evaluated once."""
         start = len(self._shared)
         self._lengths[place : place + len(prompts)] = torch.tensor([len(prompt) - start for prompt in prompts])
-        for group in groups([prompt[start:] for prompt in prompts], 0):
+        for group in groups([prompt[start:] for prompt in prompts], [0] * len(prompts)):
             tree = TokenTree(self._shared)
             own = [tree.add(prompt)[start:] for prompt in prompts[group]]
             if not any(own):

@@ -82,8 +82,8 @@ class LanguageModel(Protocol):
         """Write an answer to each prompt; ``repeats`` numbers those to the same prompt, from 0 on (default: all 0)."""
         ...
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
-        """Distribute the answer to each prompt over ``options``, without sampling.
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
+        """Distribute the answer to each prompt over its ``options`` [prompts][k], without sampling.
 
         Each option is scored as a whole: the product of its tokens' probabilities, and, where one option begins another ("1", "10"), of
         the answer ending there.
@@ -96,6 +96,11 @@ def several(model: LanguageModel, prompts: Sequence[Prompt], sampling: Sampling,
     answers = model.generate([prompt for prompt in prompts for _ in range(n)], sampling, [repeat for _ in prompts for repeat in range(n)])
     found = in_order(answers, len(prompts) * n)
     return [found[first : first + n] for first in range(0, len(found), n)]
+
+
+def choices(model: LanguageModel, prompts: Sequence[Prompt], options: Sequence[str]) -> list[Choice]:
+    """The answer to each prompt over the same ``options``, [prompts]."""
+    return in_order(model.choose(prompts, [options] * len(prompts)), len(prompts))
 
 
 def in_order(results: Iterator[tuple[int, R]], n: int) -> list[R]:

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from stages.errors import InputError
-from stages.files import sha256, short_hash
+from stages.core.errors import InputError
+from stages.core.files import sha256, short_hash
 from stages.llm.choosing import ROOM, common_prefix, log_probabilities
 from stages.llm.context import SEQUENCES, Context
 from stages.llm.cutting import cut_at_sentence
@@ -212,22 +212,27 @@ class LlamaCpp:
 
     # ---- choosing among options
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`. Prompts and all options of several tokens are evaluated in one go, in torch where it can."""
-        tree = OptionTree([self.tokenizer.tokens(option, special=False) for option in options], self.tokenizer.ending)
-        prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt in prompts]
+        known = {own: OptionTree([self.tokenizer.tokens(option, special=False) for option in own], self.tokenizer.ending) for own in set(map(tuple, options))}
+        trees = [known[tuple(own)] for own in options]
+        prepared = [self._prompt_tokens(prompt, self.context - tree.depth) for prompt, tree in zip(prompts, trees, strict=True)]
         if not prepared:
             return
-        asked = [tokens for tokens, _ in prepared]
-        if self._forward:
-            self._forward.attach(self._adapter_file)
-            found = self._forward.log_probabilities(asked, tree)
-        else:
-            found = log_probabilities(self._choosing, asked, tree)
-        for index, logs in found:
+        for index, logs in self._log_probabilities([tokens for tokens, _ in prepared], trees):
             weights, mass = np.exp(logs - logs.max()), float(np.exp(logs).sum())
             tokens, cut = prepared[index]
             yield index, Choice(tuple((weights / weights.sum()).tolist()), min(mass, 1.0), len(tokens), cut)
+
+    def _log_probabilities(self, prompts: Sequence[list[int]], trees: Sequence[OptionTree]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """The index of each prompt (token ids) and the log-probabilities [k] of its options; llama.cpp takes prompts with the same options together."""
+        if self._forward:
+            self._forward.attach(self._adapter_file)
+            yield from self._forward.log_probabilities(prompts, trees)
+            return
+        for tree in dict.fromkeys(trees):
+            places = [place for place, own in enumerate(trees) if own is tree]
+            yield from ((places[i], logs) for i, logs in log_probabilities(self._choosing, [prompts[place] for place in places], tree))
 
     @cached_property
     def _choosing(self) -> Context:

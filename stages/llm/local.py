@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages import params
+from stages.core import params
+from stages.core.params import Section
+from stages.core.runtime import Runtime
 from stages.llm.cache import Cached
 from stages.llm.endpoint import Endpoint, Traffic
 from stages.llm.interface import LanguageModel
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.usage import Metered
-from stages.params import Section
-from stages.runtime import Runtime
 
 
 class Annotator(Section):

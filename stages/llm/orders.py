@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.llm.interface import LanguageModel, Prompt, in_order
+from stages.llm.interface import LanguageModel, Prompt, choices
 
 
 def rotations(k: int) -> list[tuple[int, ...]]:
@@ -30,7 +30,7 @@ def choose_in_orders(
     for order in orders:
         listed = [options[i] for i in order]
         prompts = ask(listed)
-        answers = in_order(model.choose(prompts, list(marks) or listed), len(prompts))
+        answers = choices(model, prompts, list(marks) or listed)
         found = np.empty((len(prompts), len(options)))
         found[:, list(order)] = np.array([answer.probabilities for answer in answers]).reshape(found.shape)
         probabilities.append(found)

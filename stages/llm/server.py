@@ -14,7 +14,8 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.workspace import state_folder
 from stages.llm import chat
 from stages.llm.answering import Answering, Asked
 from stages.llm.batches import Batches, request_id
@@ -23,7 +24,6 @@ from stages.llm.chat import Body, Reply
 from stages.llm.connection import Connection, Run, StoppedError
 from stages.llm.endpoint import Endpoint, Traffic
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
-from stages.workspace import state_folder
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Server:
         asked = enumerate(zip(prompts, requests, strict=True))
         return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.write, request)) for index, (prompt, request) in asked))
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`; a server tells less than a model in process.
 
         It is asked for one token at temperature 1, with the log-probabilities of the ``top_logprobs`` likeliest ones. Where several options begin with a token that is
@@ -97,10 +97,14 @@ class Server:
         :raises InputError: see :meth:`generate`.
         :raises ValueError: if an option is empty or two are the same.
         """
-        if not all(options) or len(set(options)) < len(options):
+        if not all(all(own) and len(set(own)) == len(own) for own in options):
             raise ValueError("options must differ and not be empty")
-        request = partial(chat.listing, self.endpoint, "") if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0, listed=False)
-        return self._answers(len(prompts), (_Job(index, prompt, request, partial(self._answering.choose, options)) for index, prompt in enumerate(prompts)))
+        asked = enumerate(zip(prompts, options, strict=True))
+        return self._answers(len(prompts), (_Job(index, prompt, self._first_request(own), partial(self._answering.choose, own)) for index, (prompt, own) in asked))
+
+    def _first_request(self, options: Sequence[str]) -> Callable[[Prompt], Body]:
+        """What choosing among ``options`` begins with."""
+        return partial(chat.listing, self.endpoint, "") if self.endpoint.top_logprobs else partial(chat.voting, self.endpoint, options, 0, listed=False)
 
     def _answers(self, n: int, jobs: Iterable[_Job[T]]) -> Iterator[tuple[int, T]]:
         """Answers to ``n`` prompts as they come; after the last one, the fault that ended the run, if there was one."""

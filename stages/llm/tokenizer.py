@@ -13,7 +13,7 @@ import llama_cpp
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.interface import Prompt
 
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stages.files import sha256
+from stages.core.files import sha256
+from stages.core.progress import Progress
 from stages.llm.cache import Cached
 from stages.llm.interface import Choice, Completion, Prompt, Sampling
-from stages.progress import Progress
 
 A = TypeVar("A", Completion, Choice)
 
@@ -60,7 +60,7 @@ class Metered:
         """See :class:`stages.llm.interface.LanguageModel`."""
         return self._count(self.model.generate(prompts, sampling, repeats), len(prompts))
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""
         return self._count(self.model.choose(prompts, options), len(prompts))
 

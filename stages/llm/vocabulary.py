@@ -14,7 +14,7 @@ from typing import Any
 from gguf import GGUFWriter, SpecialVocab, TokenType
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.tokenizer import Tokenizer
 
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -10,9 +10,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-from stages import tables
+from stages.core import tables
 from stages.llm.interface import Completion, LanguageModel, Sampling, in_order
-from stages.prompts import Task
+from stages.llm.prompts import Task
 
 Reason = Literal["empty", "unreadable", "endless", "refusal", "copy", "example"]
 """Why an answer was refused: nothing written, not in the asked form, no sentence ended, the model declined, the text repeats what it was given, or an example of

@@ -28,17 +28,17 @@ import numpy as np
 import pyarrow as pa
 import pydantic
 
-from stages import command, params, results, tables
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.data import label
-from stages.errors import InputError
-from stages.files import short_hash
 from stages.instruments.affect import alignments, samples
 from stages.instruments.affect.alignments import OfTopic, Samples
 from stages.instruments.affect.classifier import Floats, Measure, Weighing, weights
 from stages.instruments.affect.quality import against_gold, read_gold
 from stages.instruments.affect.samples import GROUPS, Post, Topic, Who
-from stages.params import Section
-from stages.results import Figures
 from stages.statistics.bootstrap import interval
 from stages.statistics.divergence import floor, raw_at
 

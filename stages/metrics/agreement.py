@@ -9,13 +9,13 @@ A gold file is CSV with ``native_id`` and ``score``; a leaning whose posts have 
 from pathlib import Path
 from typing import Any
 
-from stages import command, params, results, sheets, tables
+from stages.core import command, params, results, sheets, tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.data.filter import SCORES
 from stages.data.filter import Params as Filter
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
-from stages.results import Figures
 from stages.statistics.agreement import agreement
 
 

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from stages import command, params, results, sheets, tables
+from stages.core import command, params, results, sheets, tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data import topics
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
-from stages.results import Figures
 from stages.statistics.bootstrap import DRAWS, interval
 from stages.statistics.multilabel import Labels, macro_f1
 

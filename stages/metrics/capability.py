@@ -12,7 +12,6 @@ request: all sentences are the options of one choice, whose probabilities are wh
 
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from string import Template
 from typing import Literal
@@ -20,17 +19,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pydantic
-from numpy.typing import NDArray
 
-from stages import command, params, results, tables
-from stages.errors import InputError
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section, parse, read_yaml
+from stages.core.results import Figures
 from stages.instruments import fluency
-from stages.llm.interface import LanguageModel, Message, in_order
+from stages.instruments.ids import Differing
+from stages.llm.interface import LanguageModel, Message, choices, in_order
 from stages.llm.local import Measuring, measured_model
 from stages.llm.tokenizer import Tokenizer
 from stages.metrics.judge import ANSWERS
-from stages.params import Section, parse, read_yaml
-from stages.results import Figures
 from stages.statistics.bootstrap import estimate
 from stages.tuning.checkpoints import Checkpoint, adapter_names, checkpoints, final
 
@@ -60,16 +59,13 @@ class Test(Section):
     __test__ = False  # not one of pytest's
 
     wording: str
-    questions: tuple[Question, ...]
+    questions: Differing[tuple[Question, ...]]
     request: str
     neutral: tuple[str, ...] = pydantic.Field(min_length=1)
     refusal: str
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "Test":
-        doubled = [name for name, n in Counter(question.id for question in self.questions).items() if n > 1]
-        if doubled:
-            raise ValueError(f"questions of the same id: {', '.join(doubled)}")
         try:
             re.compile(self.refusal)
         except re.error as error:
@@ -89,30 +85,26 @@ def load(path: Path) -> Test:
     return parse(Test, read_yaml(path), str(path))
 
 
-def answer(model: LanguageModel, wording: str, question: Question) -> tuple[NDArray[np.float64], float]:
-    """Probabilities [4] of a question's options, and of giving any."""
-    (choice,) = in_order(model.choose([(Message("user", Template(wording).substitute(question=question.text)),)], question.options), 1)
-    return np.array(choice.probabilities), choice.mass
-
-
 def knowledge(model: LanguageModel, test: Test, settings: Params) -> dict[str, Figures | float]:
     """Accuracy with its interval over questions, the mean probability of the right option, and that of giving any; on the first ``settings.questions``."""
     asked = test.questions[: settings.questions]
-    answers = [answer(model, test.wording, question) for question in asked]
-    right = [question.options.index(question.answer) for question in asked]
-    hits = np.array([[float(found.argmax() == place)] for (found, _), place in zip(answers, right, strict=True)])  # [questions, 1]
-    chances = np.array([[found[place]] for (found, _), place in zip(answers, right, strict=True)])
+    prompts = [(Message("user", Template(test.wording).substitute(question=question.text)),) for question in asked]
+    answers = in_order(model.choose(prompts, [question.options for question in asked]), len(asked))
+    probabilities = np.array([answer.probabilities for answer in answers])  # [questions, 4]
+    right = np.array([[question.options.index(question.answer)] for question in asked])  # [questions, 1]
+    hits = (probabilities.argmax(axis=1, keepdims=True) == right).astype(float)
+    chances = np.take_along_axis(probabilities, right, axis=1)
     strata = np.zeros(len(asked), dtype=np.int64)
     return {
         "accuracy": estimate(hits, strata, settings.seed).within(0, 1).figures(),
         "probability": estimate(chances, strata, settings.seed).within(0, 1).figures(),
-        "valid": float(np.mean([mass for _, mass in answers])),
+        "valid": float(np.mean([answer.mass for answer in answers])),
     }
 
 
 def perplexity(model: LanguageModel, tokenizer: Tokenizer, test: Test) -> dict[str, float]:
     """Perplexity of the plain sentences; none if the model gives one of them a probability too small for a floating-point number."""
-    (choice,) = in_order(model.choose([(Message("user", test.request),)], test.neutral), 1)
+    (choice,) = choices(model, [(Message("user", test.request),)], test.neutral)
     each = np.array(choice.probabilities) * choice.mass  # [texts], at least 1e-308 where a token of 60 has one of 1e-5
     if not each.all():
         return {}

@@ -20,8 +20,10 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 import pydantic
 
-from stages import command, params, results, tables
-from stages.errors import InputError
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.instruments import consistency, controls, open_answers, paper
 from stages.instruments import instrument as instruments
 from stages.instruments import questionnaire as forced
@@ -31,8 +33,6 @@ from stages.instruments.questionnaire import Answers, Wording
 from stages.instruments.replies import Replies, Sampled, Texts
 from stages.llm.interface import LanguageModel
 from stages.llm.local import Annotator, Measuring, annotating_model, measured_model
-from stages.params import Section
-from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, estimate
 from stages.tuning.checkpoints import Checkpoint, adapter_names, cells, checkpoints, curve, final
 

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages import command, params, prompts, results, sheets
+from stages.core import command, params, results, sheets
+from stages.core.errors import InputError
+from stages.core.results import Figures
 from stages.data.filter import PROMPT, SCORES, probabilities
 from stages.data.filter import Params as Filter
-from stages.errors import InputError
+from stages.llm import prompts
 from stages.llm.injection import shown
 from stages.llm.local import Annotator, annotating_model
-from stages.results import Figures
 
 COLUMNS = ("leaning", "native_id", "text", "clean")
 

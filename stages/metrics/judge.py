@@ -12,7 +12,6 @@ The base and final checkpoints answer each question ``repeats`` times, those alo
 the text, not who wrote it, and no language model judges itself unless it is told to.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -25,14 +24,15 @@ import pydantic
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from stages import command, params, results, tables
+from stages.core import command, params, results, tables
+from stages.core.params import Section, parse, read_yaml
+from stages.core.results import Figures
 from stages.instruments import judges, judging
+from stages.instruments.ids import Differing
 from stages.instruments.judges import Answer, Labelled
 from stages.instruments.judging import Params
 from stages.llm.interface import LanguageModel, Message, Sampling, several
 from stages.llm.local import Measuring, measured_model
-from stages.params import Section, parse, read_yaml
-from stages.results import Figures
 from stages.statistics.bootstrap import DRAWS, crossed_mean, interval, nested
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined
@@ -57,15 +57,7 @@ class Questions(Section):
     """The file of questions."""
 
     wording: str
-    questions: tuple[Question, ...] = pydantic.Field(min_length=1)
-
-    @pydantic.field_validator("questions")
-    @classmethod
-    def _differ(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
-        twice = sorted(id for id, n in Counter(question.id for question in value).items() if n > 1)
-        if twice:
-            raise ValueError(f"give each question an id of its own; more than one has {', '.join(twice)}")
-        return value
+    questions: Differing[tuple[Question, ...]] = pydantic.Field(min_length=1)
 
 
 def answer(model: LanguageModel, asked: Questions, settings: Params, repeats: int) -> list[list[str]]:

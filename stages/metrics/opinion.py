@@ -21,14 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pydantic
 
-from stages import command, params, results, tables
-from stages.errors import InputError
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.results import Figures
 from stages.llm.interface import LanguageModel, Prompt
 from stages.llm.local import Measuring, measured_model
 from stages.llm.orders import both_ways, choose_over_orders
-from stages.params import Section
-from stages.prompts import Task
-from stages.results import Figures
+from stages.llm.prompts import Task
 from stages.statistics.distributions import mean_score
 from stages.statistics.groups import Array, Resampler, chosen, effective_size
 from stages.surveys import asking, baselines, interviews

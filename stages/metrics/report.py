@@ -11,8 +11,8 @@ A new metric file appears in the page by itself: curves over steps are drawn, ev
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages import command, results
-from stages.files import replacing
+from stages.core import command, results
+from stages.core.files import replacing
 from stages.reporting import found as finding
 from stages.reporting import sections
 from stages.reporting.found import Found, confusion

@@ -25,14 +25,14 @@ import pandas as pd
 import pydantic
 from numpy.typing import NDArray
 
-from stages import command, params, results, tables
-from stages.errors import InputError
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section, Study
+from stages.core.results import Figures
 from stages.instruments import instrument as instruments
 from stages.instruments import judges
 from stages.instruments.instrument import Instrument
 from stages.metrics import compass, judge
-from stages.params import Section, Study
-from stages.results import Figures
 from stages.statistics.bootstrap import Estimate, nested
 from stages.statistics.calibration import Calibration, Correct
 from stages.statistics.centre import Approach, approach

@@ -14,9 +14,9 @@ from typing import TypeAlias
 
 from scipy.stats import binomtest
 
-from stages import command, params, results
-from stages.errors import InputError
-from stages.results import Figures
+from stages.core import command, params, results
+from stages.core.errors import InputError
+from stages.core.results import Figures
 from stages.tuning.checkpoints import adapter_names
 
 COLUMNS = ("loss", "learning_rate", "gradient_norm", "tokens_seen", "accuracy", "margin", "held_out_loss", "held_out_accuracy", "held_out_margin")

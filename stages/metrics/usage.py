@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pydantic
 
-from stages import command, params, results, tables
-from stages.errors import InputError
-from stages.params import Section
-from stages.results import Figures
+from stages.core import command, params, results, tables
+from stages.core.errors import InputError
+from stages.core.params import Section
+from stages.core.results import Figures
 
 SUMS = ("answers", "prompt_tokens", "completion_tokens", "cut")
 

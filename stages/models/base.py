@@ -12,12 +12,12 @@ from typing import Literal
 
 import llama_cpp
 
-from stages import command, params
-from stages.errors import InputError
-from stages.files import replacing
+from stages.core import command, params
+from stages.core.errors import InputError
+from stages.core.files import replacing
+from stages.core.params import Section
 from stages.llm import vocabulary
 from stages.llm.tokenizer import tokenizer_of
-from stages.params import Section
 from stages.tuning import gguf_model, huggingface, metadata, weights
 
 LAYOUTS = {"BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}

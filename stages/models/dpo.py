@@ -18,12 +18,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from stages import command, params, tables
-from stages.errors import InputError
-from stages.files import replacing, short_hash
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.files import replacing, short_hash
+from stages.core.progress import Progress
+from stages.core.runtime import Runtime
+from stages.core.workspace import state_folder
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
-from stages.progress import Progress
-from stages.runtime import Runtime
 from stages.tuning.architecture import Model, base_alone
 from stages.tuning.data import Pair, Sample, answer_sample, counted, each_row, require_rows, split
 from stages.tuning.distributed import add_up, from_first, rank, say, shares
@@ -33,7 +34,6 @@ from stages.tuning.losses import preference_loss, sample_log_probabilities
 from stages.tuning.placement import prepared
 from stages.tuning.resume import resumable, run_key
 from stages.tuning.settings import Schedule, Tuning
-from stages.workspace import state_folder
 
 PUBLIC = pa.schema({"prompt": pa.string(), "chosen": pa.string(), "rejected": pa.string()})
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from stages import command, params, tables
-from stages.files import replacing
-from stages.params import Section
+from stages.core import command, params, tables
+from stages.core.files import replacing
+from stages.core.params import Section
 from stages.reporting import ancestry, cards, measures
 from stages.reporting.cards import Adapter, Table
 from stages.tuning import labelling

@@ -13,10 +13,10 @@ from typing import Literal
 
 import torch
 
-from stages import command, params, tables
-from stages.errors import InputError
+from stages.core import command, params, tables
+from stages.core.errors import InputError
+from stages.core.runtime import Runtime
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
-from stages.runtime import Runtime
 from stages.tuning.architecture import Model
 from stages.tuning.data import Sample, answer_sample, counted, each_row, joined, pack, require_rows, split, text_sample
 from stages.tuning.distributed import add_up, say, shares

@@ -15,12 +15,12 @@ import numpy as np
 import pydantic
 import torch
 
-from stages import command, params
-from stages.errors import InputError
+from stages.core import command, params
+from stages.core.errors import InputError
+from stages.core.runtime import Runtime
 from stages.llm.options import OptionTree
+from stages.llm.prompts import Task
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
-from stages.prompts import Task
-from stages.runtime import Runtime
 from stages.surveys import asking, interviews
 from stages.surveys.interviews import Interviews, Row
 from stages.surveys.panels import GroupAnswers, Panel, Sample, answers, labels_of, panels

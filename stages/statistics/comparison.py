@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.results import Figures
+from stages.core.results import Figures
 from stages.statistics import equivalence
 from stages.statistics.bootstrap import DRAWS, Estimate, crossed_mean, interval
 from stages.statistics.calibration import Correct

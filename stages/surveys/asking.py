@@ -7,9 +7,9 @@ own words. Letters instead would be one token each, but a small model hardly lea
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import prompts
+from stages.llm import prompts
 from stages.llm.interface import Prompt
-from stages.prompts import Task
+from stages.llm.prompts import Task
 
 PROMPT = Path("prompts/simulate.yaml")
 

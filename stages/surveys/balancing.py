@@ -14,9 +14,9 @@ import numpy as np
 import pydantic
 from imblearn.over_sampling import SMOTEN, SMOTENC
 
-from stages.errors import InputError
-from stages.files import short_hash
-from stages.params import Section
+from stages.core.errors import InputError
+from stages.core.files import short_hash
+from stages.core.params import Section
 from stages.surveys.codebook import Survey
 
 Row = Mapping[str, Any]

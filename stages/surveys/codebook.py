@@ -16,8 +16,8 @@ from typing import Annotated
 
 import pydantic
 
-from stages.errors import InputError
-from stages.params import Section, parse, read_yaml
+from stages.core.errors import InputError
+from stages.core.params import Section, parse, read_yaml
 from stages.surveys.variables import NUMBER, Banded, Code, Coded, Scale
 
 TAKEN = frozenset({"id", "weight", "status", "respondent", "item", "wording", "persona", "question", "options", "order", "answer", "split", "synthetic"})

@@ -6,7 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from stages.results import Figures
+from stages.core.results import Figures
 from stages.statistics import coefficients, distributions
 from stages.statistics.bootstrap import Estimate, interval
 from stages.statistics.groups import Array, Resampler, distribution, divergence, effective_size, parity_difference, parity_gap, worst_group

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.statistics.groups import Array
 
 INTERVIEW = pa.schema(

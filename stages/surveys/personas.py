@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from stages.params import Section, parse, read_yaml
+from stages.core.params import Section, parse, read_yaml
 from stages.surveys.codebook import Demographic
 
 ATTRIBUTE = {"sentence", "phrase", "title", "label"}

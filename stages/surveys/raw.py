@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyreadstat
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.variables import code
 
 Cells = list[str | None]

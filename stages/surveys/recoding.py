@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.codebook import Codebook, Survey
 from stages.surveys.raw import Cells, Raw
 from stages.surveys.variables import NUMBER, Banded, Coded

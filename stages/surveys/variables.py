@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import pydantic
 
-from stages.params import Section
+from stages.core.params import Section
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

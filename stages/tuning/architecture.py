@@ -10,8 +10,8 @@ from torch import nn
 from torchtune.modules import TiedLinear, TransformerDecoder, TransformerSelfAttentionLayer
 from torchtune.modules.peft import disable_adapter
 
-from stages.errors import InputError
-from stages.params import Section
+from stages.core.errors import InputError
+from stages.core.params import Section
 from stages.tuning.fused import FusedAttention, FusedFeedForward, FusedLoRALinear, FusedRMSNorm, FusedRoPE, Texts
 
 Model: TypeAlias = TransformerDecoder

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import InputError
-from stages.params import Study
-from stages.results import Figures
+from stages.core.errors import InputError
+from stages.core.params import Study
+from stages.core.results import Figures
 
 BASE = "base"
 PREFERENCE = "preference"

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.tokenizer import Tokenizer
 from stages.tuning.fused import Texts

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import metadata, weights
 from stages.tuning.architecture import Architecture, shapes
 from stages.tuning.weights import Weights

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 REFUSED = 2  # exit code of a process that cannot work with its input
 PATIENCE = timedelta(days=1)  # with each other; one that ends ends the others at once

@@ -11,10 +11,10 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torchtune.modules import TransformerDecoder
 
-from stages.device import device_for, multiplies_bf16
-from stages.errors import InputError
-from stages.progress import Progress
-from stages.results import six_digits
+from stages.core.device import device_for, multiplies_bf16
+from stages.core.errors import InputError
+from stages.core.progress import Progress
+from stages.core.results import six_digits
 from stages.tuning import distributed, formats, memory
 from stages.tuning.architecture import Architecture
 from stages.tuning.data import batches

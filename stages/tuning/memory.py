@@ -10,8 +10,8 @@ from typing import TypeAlias
 import psutil
 import torch
 
-from stages.errors import InputError
-from stages.runtime import Runtime
+from stages.core.errors import InputError
+from stages.core.runtime import Runtime
 from stages.tuning.architecture import Architecture
 from stages.tuning.losses import logits_at_once
 from stages.tuning.settings import Tuning

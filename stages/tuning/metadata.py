@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader
 
-from stages.errors import InputError
-from stages.params import parse
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.tuning.architecture import Architecture, RopeScaling, rope_factors
 
 DEFAULTS: dict[str, dict[str, Any]] = {

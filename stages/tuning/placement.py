@@ -15,8 +15,8 @@ from torchtune.modules import TransformerDecoder
 from torchtune.modules.low_precision import FrozenNF4Linear
 from torchtune.modules.peft import LoRALinear
 
-from stages.errors import InputError
-from stages.runtime import Runtime
+from stages.core.errors import InputError
+from stages.core.runtime import Runtime
 from stages.tuning import distributed, memory, weights
 from stages.tuning.architecture import Architecture
 from stages.tuning.loop import pick_device

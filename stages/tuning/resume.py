@@ -20,12 +20,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from stages.errors import InputError
-from stages.files import replacing, sha256
-from stages.params import Section
+from stages.core.errors import InputError
+from stages.core.files import replacing, sha256
+from stages.core.params import Section
+from stages.core.workspace import state_folder
 from stages.tuning import distributed
 from stages.tuning.points import START, Point
-from stages.workspace import state_folder
 
 KEPT_DAYS = 30  # an unfinished run that nobody came back to is removed then
 STAGES = Path(__file__).parent.parent

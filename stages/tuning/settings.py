@@ -4,7 +4,7 @@ from typing import Literal
 
 import pydantic
 
-from stages.params import Section
+from stages.core.params import Section
 from stages.tuning.architecture import Lora
 
 

@@ -7,7 +7,7 @@ import torch
 from gguf import GGUFReader
 from torch import nn
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import distributed
 from stages.tuning.architecture import Lora
 from stages.tuning.weights import GGUF_NAMES

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torchtune.models.convert_weights import hf_to_tune, tune_to_hf
 from torchtune.modules import TransformerDecoder
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import metadata
 from stages.tuning.architecture import Architecture, Lora, build, shapes
 

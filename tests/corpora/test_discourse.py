@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.discourse import EDGES, TRUTHS, URLS, Source, read
 from stages.corpora.truthsocial import COLUMNS
-from stages.errors import InputError
 
 
 def truth(number: int, text: str = "Build the ships.", **fields: str) -> str:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.domains import Domains, Table, host_of, load, page_of
-from stages.errors import InputError
 
 KNOWN = Domains({"foxnews.com": 0.66, "go.com": 0.0, "abcnews.go.com": -0.33, "cato.org": 0.33, "cato.org/regulation": 0.5, "theonion.com": None}, frozenset({"youtube.com"}))
 

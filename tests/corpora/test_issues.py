@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.issues import Issue, issue_of, load, pattern
-from stages.errors import InputError
 
 COVID = Issue.model_validate(
     {

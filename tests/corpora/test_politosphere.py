@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.politosphere import COLUMNS, read
 from stages.corpora.record import Record
-from stages.errors import InputError
 
 PLAIN = {"id": "c1", "author": "will", "body": "Tax the rich.", "created_utc": 1496275809, "language": "en", "subreddit": "democrats"}
 

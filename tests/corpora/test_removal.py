@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora import removal
-from stages.errors import InputError
 
 
 def test_ids_stand_one_a_line_among_comments(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.record import Record
 from stages.corpora.table import read
-from stages.errors import InputError
 
 Rows = Sequence[Mapping[str, Any]]
 

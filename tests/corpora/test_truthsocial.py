@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.record import Record
 from stages.corpora.truthsocial import COLUMNS, read
-from stages.errors import InputError
 
 PLAIN = {
     "id": "1",

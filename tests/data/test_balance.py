@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import tables
+from stages.core import tables
 from stages.data.balance import balance, main
 
 

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import params, tables
+from stages.core import params, tables
+from stages.core.errors import InputError
+from stages.core.files import replacing, sha256, short_hash
 from stages.corpora.record import Record, Unusable
 from stages.corpora.removal import Removals
 from stages.data import collect as collecting
 from stages.data import contrast, filter, instruct, respond
 from stages.data.collect import Params, collect, read
-from stages.errors import InputError
-from stages.files import replacing, sha256, short_hash
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = [

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from stages import prompts, tables
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.data.contrast import Params, contrast
-from stages.errors import InputError
+from stages.llm import prompts
+from stages.llm.prompts import Task
 from stages.llm.writing import Rows
-from stages.prompts import Task
 
 SETTINGS = Params(max_tokens=32, temperature=0.0, top_p=1.0, seed=1)
 TASK = Task(system="You are $who.", user="$instruction Not: $answer", wording={"left": {"who": "R"}, "right": {"who": "L"}})

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages import tables
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.files import short_hash
 from stages.corpora.domains import Domains
 from stages.corpora.record import Record
 from stages.data.discourse import NOTHING_KNOWN, Evidence, Params, Side, main, side_of
-from stages.errors import InputError
-from stages.files import short_hash
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data/sample/discourse"

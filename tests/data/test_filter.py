@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages import params, prompts, tables
+from stages.core import params, tables
+from stages.core.errors import InputError
 from stages.data import collect
 from stages.data.filter import Params, contextual_calibration, filter_posts, probabilities
-from stages.errors import InputError
+from stages.llm import prompts
 from stages.llm.interface import Message
+from stages.llm.prompts import Task
 from stages.llm.tokenizer import tokenizer_of
-from stages.prompts import Task
 
 LEANINGS = ("left", "right", "control")
 TASK = Task(system="You judge.", user="Post: $post", options=("No", "Hardly", "Yes", "Absolutely"), neutral=("N/A", "..."))

@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 
-from stages import prompts, tables
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.data.instruct import Params, choose_posts, instruct
 from stages.data.respond import Params as RespondParams
 from stages.data.respond import respond
-from stages.errors import InputError
+from stages.llm import prompts
 from stages.llm.interface import Completion, Sampling
+from stages.llm.prompts import Task
 from stages.llm.writing import Rows, Written, check, write
-from stages.prompts import Task
 
 SETTINGS = Params(limit=10, max_tokens=32, temperature=0.0, seed=1)
 ANSWERING = RespondParams(max_tokens=32, temperature=0.0, top_p=1.0, seed=1)

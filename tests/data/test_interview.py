@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stages.core.errors import InputError
 from stages.data.interview import Params, choose_items, divide, is_held_out, options_in_order
 from stages.data.survey import clean
-from stages.errors import InputError
 from stages.surveys import personas
 from stages.surveys.codebook import Survey, load
 from stages.surveys.raw import read

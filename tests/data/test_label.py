@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import tables
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.params import load, parse
 from stages.data.label import Params, main, texts
-from stages.errors import InputError
-from stages.params import load, parse
 
 
 def speech(name: str, text: str, status: str = "kept") -> dict[str, object]:

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from stages.core.params import load, parse, read_yaml
 from stages.corpora import issues
 from stages.corpora.issues import Issue
 from stages.data.speak import PROMPT, Params, Request, Speech, prompt, read, requests, speak
-from stages.params import load, parse, read_yaml
 
 POST = "My neighbors wear their masks and so do I."
 ISSUES = {

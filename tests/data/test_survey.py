@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from stages import tables
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.data import survey as surveying
 from stages.data.survey import clean, schema
-from stages.errors import InputError
-from stages.params import parse
 from stages.surveys.codebook import Codebook, Question, Survey, load
 from stages.surveys.raw import Raw, read
 

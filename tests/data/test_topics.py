@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages import tables
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.corpora.issues import Issue
 from stages.data.topics import Params, Term, assign, main, suggest
-from stages.errors import InputError
 
 COVID = {
     "name": "COVID-19",

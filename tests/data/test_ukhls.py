@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pyreadstat
 import pytest
 
-from stages import tables
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.data import interview as interviewing
 from stages.data import survey as surveying
-from stages.errors import InputError
 from stages.metrics import opinion
 from stages.models import simulate
 from stages.surveys.codebook import load

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments import judge
 
 pytestmark = pytest.mark.usefixtures("in_root")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments import judges
 from stages.instruments.judges import Answer, Labelled
 from stages.statistics.calibration import Calibration

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import params
-from stages.errors import InputError
+from stages.core import params
+from stages.core.errors import InputError
 from stages.instruments import judging
 from stages.instruments.judging import Params
 

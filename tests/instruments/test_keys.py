@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.instruments import keys
 from stages.instruments import questionnaire as instruments
 from stages.instruments.keys import Key
-from stages.params import parse
 
 FOLDER = Path(__file__).parents[2] / "prompts/instruments"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments import language_judge
 from stages.instruments.judges import Answer
 from stages.instruments.language_judge import LanguageJudge, shown

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments import instrument, open_answers
 from stages.instruments.open_answers import OpenAnswers
 from stages.instruments.questionnaire import Axis, Item, Questionnaire

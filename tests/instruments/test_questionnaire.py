@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments import instrument
 from stages.instruments import questionnaire as instruments
 from stages.instruments.questionnaire import Axis, Item, Questionnaire, Wording
@@ -30,13 +30,13 @@ class Responder:
     def __init__(self, rule) -> None:
         self.rule = rule
 
-    def choose(self, prompts: list[Prompt], options: list[str]):
+    def choose(self, prompts: list[Prompt], options: list[list[str]]):
         from stages.llm.interface import Choice
 
         for index, prompt in enumerate(prompts):
-            labels = {option: option for option in options}
+            labels = {option: option for option in options[index]}
             labels |= dict(line.split(") ") for line in prompt[-1].content.splitlines() if line[1:2] == ")")
-            weights = np.array([self.rule(prompt[-1].content, labels[letter], letter) for letter in options], dtype=float)
+            weights = np.array([self.rule(prompt[-1].content, labels[letter], letter) for letter in options[index]], dtype=float)
             yield index, Choice(tuple(weights / weights.sum()), 0.5, 1)
 
 
@@ -104,7 +104,7 @@ def test_a_wording_s_own_scale_has_a_middle() -> None:
     [
         ({"items": [{"id": "up", "text": "t", "axis": "nowhere", "direction": 1, "topic": "t", "taps": "x"}]}, "nowhere"),
         ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 1, "topic": "t", "taps": "x", "negates": "gone"}]}, "gone"),
-        ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 1, "topic": "t", "taps": "x"}] * 2}, "same id: up"),
+        ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 1, "topic": "t", "taps": "x"}] * 2}, "more than one has up"),
         ({"items": [{"id": "up", "text": "t", "axis": "e", "direction": 2, "topic": "t", "taps": "x"}]}, "direction"),
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import command
+from stages.core import command
 from stages.instruments import keys, score
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.workspace import state_folder
 from stages.llm import batches
 from stages.llm.batch_records import KEPT_SECONDS
 from stages.llm.cache import Cached
 from stages.llm.interface import Message, Prompt, Sampling, in_order
 from stages.llm.server import Server
-from stages.workspace import state_folder
 from tests.llm.faulty_server import Body, Fault, FaultyServer
 
 Connect = Callable[..., Server]
@@ -78,7 +78,7 @@ def test_many_requests_are_spread_over_batches(faulty: FaultyServer, connect: Co
 
 def test_options_are_chosen_by_batch_and_the_undecided_put_to_the_vote(faulty: FaultyServer, connect: Connect) -> None:
     faulty.text = lambda _body: "Yes"
-    found = in_order(connect(batch_api=True, votes=2).choose(PROMPTS[:2], ("Yes", "No")), 2)
+    found = in_order(connect(batch_api=True, votes=2).choose(PROMPTS[:2], [("Yes", "No")] * 2), 2)
     assert [choice.probabilities for choice in found] == [pytest.approx((2.5 / 3, 0.5 / 3))] * 2
     assert len(faulty.batches["batch-0"].lines) == 2
     assert len(faulty.requests) == 2 * 2
@@ -86,7 +86,7 @@ def test_options_are_chosen_by_batch_and_the_undecided_put_to_the_vote(faulty: F
 
 def test_votes_of_one_request_go_in_the_batch(faulty: FaultyServer, connect: Connect) -> None:
     faulty.text = lambda _body: "No"
-    found = in_order(connect(batch_api=True, votes=2, top_logprobs=0, dialect="openai").choose(PROMPTS[:2], ("Yes", "No")), 2)
+    found = in_order(connect(batch_api=True, votes=2, top_logprobs=0, dialect="openai").choose(PROMPTS[:2], [("Yes", "No")] * 2), 2)
     assert [choice.probabilities for choice in found] == [pytest.approx((0.5 / 3, 2.5 / 3))] * 2
     assert not faulty.requests
 

@@ -1,7 +1,7 @@
 import anyio
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.budget import Budget
 
 

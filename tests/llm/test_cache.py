@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.cache import Cached
 from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order, several
 
@@ -42,11 +42,11 @@ class Echo:
             self.asked.append((prompt[-1].content, repeat))
             yield index, Completion(f"{prompt[-1].content} {repeat}", "stop", 1, 1)
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         for index, _ in enumerate(prompts):
             if index == self.limit:
                 raise RuntimeError("the model broke")
-            yield index, Choice(tuple(1 / len(options) for _ in options), 1.0, 1)
+            yield index, Choice(tuple(1 / len(options[index]) for _ in options[index]), 1.0, 1)
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_only_what_is_missing_is_asked_and_answers_keep_their_places(fake_model:
 def test_a_choice_is_asked_once_and_comes_back_equal(fake_model: Any, file: Path, opened: Any) -> None:
     model = fake_model(choices=[(0.1, 0.9), (1 / 3, 2 / 3)])
     cached = opened(model, file)
-    first = dict(cached.choose(PROMPTS[:2], ("yes", "no")))
-    assert dict(cached.choose(PROMPTS[:2], ("yes", "no"))) == first == {0: Choice((0.1, 0.9), 1.0, 1), 1: Choice((1 / 3, 2 / 3), 1.0, 1)}
+    first = dict(cached.choose(PROMPTS[:2], [("yes", "no")] * 2))
+    assert dict(cached.choose(PROMPTS[:2], [("yes", "no")] * 2)) == first == {0: Choice((0.1, 0.9), 1.0, 1), 1: Choice((1 / 3, 2 / 3), 1.0, 1)}
     assert model.history == PROMPTS[:2]
 
 
@@ -139,8 +139,17 @@ def test_another_model_is_asked_anew(fake_model: Any, file: Path, opened: Any) -
 def test_other_options_or_their_order_are_asked_anew(fake_model: Any, file: Path, opened: Any) -> None:
     model = fake_model(choices=[(0.1, 0.9), (0.8, 0.2), (0.5, 0.5)])
     cached = opened(model, file)
-    found = [dict(cached.choose(PROMPTS[:1], options))[0].probabilities for options in (("a", "b"), ("b", "a"), ("a", "c"), ("a", "b"))]
+    found = [dict(cached.choose(PROMPTS[:1], [options]))[0].probabilities for options in (("a", "b"), ("b", "a"), ("a", "c"), ("a", "b"))]
     assert found == [(0.1, 0.9), (0.8, 0.2), (0.5, 0.5), (0.1, 0.9)]
+
+
+def test_options_of_ones_own_are_kept_with_their_prompt(file: Path, opened: Any) -> None:
+    own = [("a", "b"), ("a", "b", "c"), ("a", "b", "c", "d")]
+    first = in_order(opened(Echo(), file).choose(PROMPTS, own), 3)
+    assert [len(choice.probabilities) for choice in first] == [2, 3, 4]
+    asked = opened(Echo(limit=1), file)  # would break at a second question
+    again = in_order(asked.choose([*PROMPTS[::-1], PROMPTS[0]], [*own[::-1], own[2]]), 4)
+    assert [len(choice.probabilities) for choice in again] == [4, 3, 2, 4]
 
 
 def test_who_says_it_and_where_a_turn_ends_matter(fake_model: Any, file: Path, opened: Any) -> None:
@@ -158,12 +167,12 @@ def test_who_says_it_and_where_a_turn_ends_matter(fake_model: Any, file: Path, o
 
 def test_answers_survive_closing_and_reopening(fake_model: Any, file: Path, opened: Any) -> None:
     cached = Cached(fake_model(texts=["naïve 🚢\n", "", "c"], choices=[(0.1, 0.9)]), file)
-    written, chosen = dict(cached.generate(PROMPTS, HOW)), dict(cached.choose(PROMPTS[:1], ("yes", "no")))
+    written, chosen = dict(cached.generate(PROMPTS, HOW)), dict(cached.choose(PROMPTS[:1], [("yes", "no")]))
     cached.close()
     model = fake_model()
     again = opened(model, file)
     assert dict(again.generate(PROMPTS, HOW)) == written
-    assert dict(again.choose(PROMPTS[:1], ("yes", "no"))) == chosen
+    assert dict(again.choose(PROMPTS[:1], [("yes", "no")])) == chosen
     assert model.history == []
 
 
@@ -290,11 +299,11 @@ def test_written_answers_before_a_failure_are_kept(fake_model: Any, file: Path, 
 def test_choices_before_a_failure_are_kept(fake_model: Any, file: Path, opened: Any) -> None:
     cached = Cached(Echo(limit=2), file)
     with pytest.raises(RuntimeError, match="broke"):
-        list(cached.choose(PROMPTS, ("yes", "no")))
+        list(cached.choose(PROMPTS, [("yes", "no")] * 3))
     cached.close()
     model = fake_model(choices=[(0.9, 0.1)])
     model.fingerprint = Echo.fingerprint
-    found = in_order(opened(model, file).choose(PROMPTS, ("yes", "no")), 3)
+    found = in_order(opened(model, file).choose(PROMPTS, [("yes", "no")] * 3), 3)
     assert [choice.probabilities for choice in found] == [(0.5, 0.5), (0.5, 0.5), (0.9, 0.1)]
     assert model.history == PROMPTS[2:]
 

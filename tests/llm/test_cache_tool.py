@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm import cache_tool
 from stages.llm.cache import Cached, connect
 from stages.llm.interface import Message, Sampling

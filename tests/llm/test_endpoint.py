@@ -1,9 +1,9 @@
 import pydantic
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.llm.endpoint import Endpoint, Traffic
-from stages.params import parse
 
 HERE = "http://localhost:8000/v1"
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from gguf import GGUFReader, GGUFWriter
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm import forward
 from stages.llm.forward import Forward, Reader, TokenTree
-from stages.llm.interface import Message, in_order
+from stages.llm.interface import Message, choices
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
+from stages.llm.prompts import load as load_task
 from stages.models.base import convert, resolve
-from stages.prompts import load as load_task
 from tests import checkpoints
 from tests.logits import llama_logits
 
@@ -130,7 +130,7 @@ def test_rounding_to_bfloat16_moves_probabilities_by_less_than_a_fiftieth(base_m
 
     def probabilities() -> list[tuple[float, ...]]:
         with LlamaCpp(base_model / "model.gguf") as model:
-            return [choice.probabilities for choice in in_order(model.choose(asked, task.options), len(asked))]
+            return [choice.probabilities for choice in choices(model, asked, task.options)]
 
     rounded = probabilities()
     request.getfixturevalue("exact")
@@ -143,7 +143,7 @@ def test_quantised_files_are_left_to_llama_cpp() -> None:
     file = resolve(SHIPPED)
     assert forward.load(file, "cpu") is None
     with LlamaCpp(file, sequences=1, context=128) as model:
-        (choice,) = in_order(model.choose([(Message("user", "Is water wet? Say yes or no."),)], ["yes", "no"]), 1)
+        (choice,) = choices(model, [(Message("user", "Is water wet? Say yes or no."),)], ["yes", "no"])
     assert choice.mass > 0
 
 

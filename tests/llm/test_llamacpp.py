@@ -11,7 +11,7 @@ import torch
 from gguf import GGUFWriter
 from scipy.special import log_softmax, logsumexp, softmax
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order, several
 from stages.llm.llamacpp import LlamaCpp
 
@@ -94,7 +94,7 @@ def drawn(writer: LlamaCpp) -> list[Completion]:
 
 @pytest.fixture(scope="module")
 def choices(model: LlamaCpp) -> list[Choice]:
-    return in_order(model.choose(PROMPTS, OPTIONS), len(PROMPTS))
+    return in_order(model.choose(PROMPTS, [OPTIONS] * len(PROMPTS)), len(PROMPTS))
 
 
 def answer(model: LlamaCpp, prompt: Prompt, sampling: Sampling = GREEDY) -> Completion:
@@ -102,7 +102,7 @@ def answer(model: LlamaCpp, prompt: Prompt, sampling: Sampling = GREEDY) -> Comp
 
 
 def choice(model: LlamaCpp, prompt: Prompt, options: tuple[str, ...]) -> Choice:
-    return in_order(model.choose([prompt], options), 1)[0]
+    return in_order(model.choose([prompt], [options]), 1)[0]
 
 
 def log_probabilities(reference: llama_cpp.Llama, text: str) -> tuple[list[int], np.ndarray]:
@@ -140,7 +140,7 @@ def test_more_prompts_than_sequences_are_all_answered_once(writer: LlamaCpp) -> 
 
 def test_no_prompts_give_no_answers(writer: LlamaCpp) -> None:
     assert list(writer.generate([], GREEDY)) == []
-    assert list(writer.choose([], ("yes", "no"))) == []
+    assert list(writer.choose([], [])) == []
 
 
 def test_a_greedy_answer_is_the_same_alone_and_in_a_batch(writer: LlamaCpp, batch: list[Completion]) -> None:
@@ -281,13 +281,22 @@ def test_answers_that_would_fill_the_context_are_refused(writer: LlamaCpp) -> No
 
 
 def test_more_questions_than_sequences_are_all_answered_once(model: LlamaCpp) -> None:
-    assert sorted(index for index, _ in model.choose(PROMPTS, ("yes", "no"))) == list(range(len(PROMPTS)))
+    assert sorted(index for index, _ in model.choose(PROMPTS, [("yes", "no")] * len(PROMPTS))) == list(range(len(PROMPTS)))
 
 
 def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp, choices: list[Choice]) -> None:
     alone = [choice(model, prompt, OPTIONS) for prompt in PROMPTS]
     np.testing.assert_allclose([c.probabilities for c in choices], [c.probabilities for c in alone], atol=0.02)
     assert np.ptp([c.probabilities[0] for c in choices]) > 0.1
+
+
+def test_prompts_may_have_options_of_their_own(model: LlamaCpp) -> None:
+    own = [OPTIONS, ("Red", "Dark blue", "A shade of green"), ("7", "70"), OPTIONS]
+    found = in_order(model.choose(PROMPTS[:4], own), 4)
+    for prompt, options, together in zip(PROMPTS, own, found, strict=False):
+        alone = choice(model, prompt, options)
+        np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=0.02)
+        assert np.log(together.mass) == pytest.approx(np.log(alone.mass), abs=0.1)
 
 
 def test_probabilities_sum_to_one_and_the_mass_is_a_probability(choices: list[Choice]) -> None:
@@ -337,7 +346,7 @@ def test_more_beginnings_than_llama_cpp_has_sequences_are_scored_in_parts(model:
     question = "Think of a number. Reply with the number and nothing else."
     options = tuple(f"{n}5" for n in range(first, last + 1))
     asked = [chat(question), PROMPTS[1], chat("Think of a very large number. Reply with the number and nothing else.")]
-    found = in_order(model.choose(asked, options), 3)[0]
+    found = in_order(model.choose(asked, [options] * 3), 3)[0]
     some = [options[0], options[len(options) // 2], options[-1]]
     expected = [chain_rule(reference, question, option)[0] for option in some]
     logs = np.log([found.probabilities[options.index(option)] for option in some])

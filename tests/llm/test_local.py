@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import tables
+from stages.core import tables
 
 ROOT = Path(__file__).parent.parent.parent
 TEXTS = (

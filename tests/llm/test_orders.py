@@ -20,7 +20,7 @@ class Habit:
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling, repeats: Sequence[int] = ()) -> Iterator[tuple[int, Completion]]:
         raise NotImplementedError
 
-    def choose(self, prompts: Sequence[Prompt], options: Sequence[str]) -> Iterator[tuple[int, Choice]]:
+    def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         for index, prompt in enumerate(prompts):
             listed = prompt[0].content.split()
             weights = np.array([self.taste[label] + self.first * (place == 0) for place, label in enumerate(listed)])

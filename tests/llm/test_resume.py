@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stages import tables
+from stages.core import tables
 from stages.data.filter import Params, filter_posts
 from stages.llm.cache import Cached
-from stages.prompts import Task
+from stages.llm.prompts import Task
 from tests.llm.faulty_server import FaultyServer
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.workspace import state_folder
 from stages.llm.cache import Cached
 from stages.llm.connection import LONGEST_WAIT
 from stages.llm.endpoint import Endpoint, Traffic
-from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, in_order
+from stages.llm.interface import Choice, Completion, Message, Prompt, Sampling, choices, in_order
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.server import Server
-from stages.workspace import state_folder
 from tests.llm.faulty_server import Body, Fault, FaultyServer
 
 Connect = Callable[..., Server]
@@ -122,7 +122,7 @@ def test_what_the_content_filter_refuses_is_empty(faulty: FaultyServer, connect:
     faulty.fails_for = lambda body: refusal if "question 1" in body["messages"][-1]["content"] else None
     server = connect()
     assert texts(server, PROMPTS[:3]) == ["to question 0", "", "to question 2"]
-    assert in_order(server.choose([ask("question 1")], ["a", "b"]), 1) == [Choice((0.5, 0.5), 0.0, 0)]
+    assert in_order(server.choose([ask("question 1")], [["a", "b"]]), 1) == [Choice((0.5, 0.5), 0.0, 0)]
 
 
 # ---- faults that pass
@@ -315,7 +315,7 @@ def logs(**probabilities: float) -> dict[str, float]:
 
 
 def choice(server: Server, options: tuple[str, ...] = OPTIONS) -> Choice:
-    return in_order(server.choose(PROMPTS[:1], options), 1)[0]
+    return in_order(server.choose(PROMPTS[:1], [options]), 1)[0]
 
 
 def test_first_tokens_tell_options_apart(faulty: FaultyServer, connect: Connect) -> None:
@@ -371,7 +371,7 @@ def test_a_cut_prompt_stays_cut_in_the_second_request(faulty: FaultyServer, conn
     faulty.drawn = demanded
     refusal = Fault(status=400, message="maximum context length is 100 tokens", code="context_length_exceeded")
     faulty.fails_for = lambda body: refusal if len(body["messages"][-1]["content"]) > 100 else None
-    (found,) = in_order(connect().choose([ask("This is a sentence. " * 12)], DEGREES), 1)
+    (found,) = choices(connect(), [ask("This is a sentence. " * 12)], DEGREES)
     assert found.cut > 0
     refused = sum(len(body["messages"][-1]["content"]) > 100 for body in faulty.requests)
     assert len(faulty.requests) == refused + 2
@@ -444,7 +444,7 @@ def test_openai_draws_all_votes_in_one_request(faulty: FaultyServer, connect: Co
 @pytest.mark.parametrize("options", [("Yes", "Yes"), ("Yes", "")])
 def test_options_must_differ_and_not_be_empty(options: tuple[str, ...], connect: Connect) -> None:
     with pytest.raises(ValueError, match="differ"):
-        connect().choose(PROMPTS, options)
+        connect().choose(PROMPTS, [options] * len(PROMPTS))
 
 
 # ---- llama-cpp-python's server
@@ -473,9 +473,9 @@ COUNTED = [
 def test_a_real_server_agrees_with_the_same_model_in_process(real_server: str, base_model: Path) -> None:
     how = Sampling(max_tokens=8)
     with Server(Endpoint(base_url=real_server, model="smollm2"), Traffic(concurrency=2)) as server, LlamaCpp(base_model / "model.gguf", 4, 1024) as model:
-        there, here = in_order(server.choose(ASKED, OPTIONS), len(ASKED)), in_order(model.choose(ASKED, OPTIONS), len(ASKED))
+        there, here = choices(server, ASKED, OPTIONS), choices(model, ASKED, OPTIONS)
         written, ours = in_order(server.generate(ASKED, how), len(ASKED)), in_order(model.generate(ASKED, how), len(ASKED))
-        numbers, scored = in_order(server.choose(COUNTED, NUMBERS), len(COUNTED)), in_order(model.choose(COUNTED, NUMBERS), len(COUNTED))
+        numbers, scored = choices(server, COUNTED, NUMBERS), choices(model, COUNTED, NUMBERS)
         (long,) = in_order(server.generate([(Message("user", "All is well. " * 500),)], how), 1)
     # products are rounded to BF16 in an order that depends on what is evaluated together: 0.03 is about the difference between two runs of llama.cpp itself
     np.testing.assert_allclose([found.probabilities for found in there], [found.probabilities for found in here], atol=0.05)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from stages import tables
-from stages.files import sha256
+from stages.core import tables
+from stages.core.files import sha256
 from stages.llm.cache import Cached
 from stages.llm.interface import Message, Prompt, Sampling
 from stages.llm.usage import Metered, Usage
@@ -23,7 +23,7 @@ def metered(model: Any, file: Path) -> Metered:
 def test_answers_and_their_tokens_are_counted(fake_model: Any, tmp_path: Path) -> None:
     model = metered(fake_model(["a", "b"], [(0.5, 0.5)]), tmp_path / "c.sqlite")
     assert len(list(model.generate([ask("x"), ask("y")], HOW))) == 2
-    assert len(list(model.choose([ask("z")], ("yes", "no")))) == 1
+    assert len(list(model.choose([ask("z")], [("yes", "no")]))) == 1
     assert model.usage == Usage(answers=3, prompt_tokens=3, completion_tokens=2, cut=0)
 
 

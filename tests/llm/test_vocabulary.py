@@ -7,7 +7,7 @@ import pytest
 from gguf import GGUFReader, GGUFWriter, TokenType
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm import vocabulary
 from stages.llm.tokenizer import tokenizer_of
 from stages.llm.vocabulary import Vocabulary

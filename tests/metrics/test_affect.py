@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.params import load
 from stages.instruments.affect.classifier import EMOTIONS, MORALS
 from stages.metrics.affect import Params, change, main
-from stages.params import load
 
 TOPICS = ["masking", "schools", "origins"]
 OUTPUTS = [Path(name) for name in ("affect.json", "affect.csv", "profiles.csv", "sensitivity.csv")]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.metrics.agreement import figures, read_gold
 
 

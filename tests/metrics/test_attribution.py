@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.core.errors import InputError
 from stages.corpora.issues import Issue
-from stages.errors import InputError
 from stages.metrics.attribution import Gold, figures, read_gold, side_figures, topic_figures
 
 ISSUES = {

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.interface import Message
 from stages.llm.llamacpp import LlamaCpp
 from stages.metrics import capability
@@ -56,7 +56,7 @@ def test_perplexity_is_that_of_the_sentences_one_token_at_a_time(base_model: Pat
         for sentence in sentences:
             tokens = model.tokenizer.tokens(sentence, special=False)
             n += len(tokens)
-            for alone in model.choose([(Message("user", "Write."),)], [sentence]):
+            for alone in model.choose([(Message("user", "Write."),)], [[sentence]]):
                 logs += math.log(alone[1].mass)
         assert n > 2 * len(sentences)
         found = perplexity(model, model.tokenizer, small_test(neutral=sentences))["perplexity"]
@@ -107,7 +107,7 @@ def test_refusals_are_told_from_opinions() -> None:
     [
         ({"refusal": "("}, "no regular expression"),
         ({"neutral": []}, "neutral"),
-        ({"questions": [small_test().questions[0]] * 2}, "same id: a"),
+        ({"questions": [small_test().questions[0]] * 2}, "more than one has a"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(changes: dict[str, object], message: str) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
+from stages.core.params import parse, read_yaml
 from stages.instruments import instrument as instruments
 from stages.instruments import questionnaire as forced
 from stages.instruments.controls import Agrees, Guesses, Positioned
@@ -14,7 +15,6 @@ from stages.instruments.instrument import Instrument
 from stages.instruments.questionnaire import Questionnaire
 from stages.metrics.compass import ANSWERS, Params, control_figures, failures, figures, main, schedule, write_curve
 from stages.models.base import convert
-from stages.params import parse, read_yaml
 from stages.statistics.bootstrap import Estimate, crossed_mean, interval
 from stages.tuning.checkpoints import Checkpoint
 

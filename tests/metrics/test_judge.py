@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import params
-from stages.errors import InputError
+from stages.core import params
+from stages.core.errors import InputError
+from stages.core.params import parse, read_yaml
 from stages.instruments.judges import Labelled, calibrated, read
 from stages.instruments.judging import Params
 from stages.metrics.judge import Question, Questions, answer, between, figures, judge_all, rows, write
-from stages.params import parse, read_yaml
 from stages.statistics.undefined import Undefined
 from stages.tuning.checkpoints import Checkpoint
 from tests.conftest import FakeModel

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import prompts
+from stages.llm import prompts
 from stages.metrics.opinion import Item, Params, items, report
 from stages.statistics.groups import Array
 from stages.surveys.interviews import Interviews

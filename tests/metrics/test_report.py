@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.metrics import report
 from stages.reporting import found as finding
 from stages.reporting import measures

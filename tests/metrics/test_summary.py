@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import Datasets, Starts, Study
 from stages.instruments import instrument
 from stages.instruments.judges import calibrated
 from stages.instruments.questionnaire import Axis, Item, Questionnaire, Wording
 from stages.metrics import summary
 from stages.metrics.summary import Margin, Measured, Params, base_means, brief, difference, most_per_token, tokens_seen, verdicts
-from stages.params import Datasets, Starts, Study
 from stages.statistics.bootstrap import Estimate
 from stages.statistics.calibration import Calibration
 from stages.statistics.undefined import Undefined

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.metrics import training
 
 STEP = {"loss": 0.5, "learning_rate": 1e-3, "gradient_norm": 2.0}

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.metrics.usage import Price, figures, total
 
 ORIGIN = {"model": "m", "prompt": "p", "answers": 4, "prompt_tokens": 2_000_000, "completion_tokens": 500_000, "cut": 1}

@@ -8,7 +8,7 @@ import pytest
 from gguf import GGUFReader
 from safetensors.torch import load_file
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.tokenizer import tokenizer_of
 from stages.models import base
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from torchtune.modules import TransformerDecoder
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.tokenizer import tokenizer_of
 from stages.models import base, dpo, sft

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import dpo
 from stages.models.dpo import Preference, read_pairs

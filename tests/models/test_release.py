@@ -8,8 +8,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.models import release
 from stages.reporting import ancestry
 

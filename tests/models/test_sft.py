@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import sft
 from stages.models.sft import Supervised, read_samples

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from stages import prompts
-from stages.errors import InputError
-from stages.llm.interface import in_order
+from stages.core.errors import InputError
+from stages.core.params import parse
+from stages.llm import prompts
+from stages.llm.interface import choices
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.options import OptionTree
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import simulate
 from stages.models.simulate import Params, Simulation, check, prepare, require_comparisons, split, spread
-from stages.params import parse
 from stages.surveys import interviews
 from stages.surveys.asking import ask
 from stages.surveys.interviews import Interviews
@@ -158,7 +158,7 @@ def test_training_reads_the_probabilities_that_choose_measures(base_model: Path,
         states = answer_states(model, [tokenizer.tokens(tokenizer.render(prompt)) for prompt in asked], tree, CPU)
         trained = option_log_probabilities(model, states, tree, tokenizer.ending)[0].exp()
     with LlamaCpp(base_model / "model.gguf", 4, 256) as engine:
-        measured = np.array([choice.probabilities for choice in in_order(engine.choose(asked, OPTIONS), 3)])
+        measured = np.array([choice.probabilities for choice in choices(engine, asked, OPTIONS)])
     np.testing.assert_allclose(trained.numpy(), measured, atol=0.05)
 
 

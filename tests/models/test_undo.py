@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages import tables
-from stages.errors import InputError
+from stages.core import tables
+from stages.core.errors import InputError
 from stages.llm.llamacpp import LlamaCpp
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import undo

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.reporting import pull_request
 from stages.reporting.revisions import Revision, parting
 

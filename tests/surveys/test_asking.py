@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from stages import prompts
+from stages.llm import prompts
 from stages.surveys.asking import ask
 
 TASK = prompts.load(Path(__file__).parents[2] / "prompts/simulate.yaml")

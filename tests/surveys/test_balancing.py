@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.balancing import Balance, goals, synthesize
 from stages.surveys.codebook import Survey, load
 

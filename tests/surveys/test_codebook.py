@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.errors import InputError
-from stages.params import parse
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.surveys.codebook import Codebook, load
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.interviews import answered, distribution, on_scale, read, scale, write
 
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
-from stages.params import parse
+from stages.core.errors import InputError
+from stages.core.params import parse
 from stages.surveys.codebook import load as load_codebook
 from stages.surveys.personas import Wordings, load
 

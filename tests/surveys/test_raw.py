@@ -5,7 +5,7 @@ import pandas as pd
 import pyreadstat
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.raw import read
 
 FRAME = pd.DataFrame({"pidp": [10, 11, 12], "j_sex": [1, 2, -9], "j_income": [1200.5, -8, 3], "j_note": ['say "no"', "", "café"]})

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.surveys.codebook import Survey, load
 from stages.surveys.raw import Raw
 from stages.surveys.recoding import check_labels, describe_unknown, recode

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import architecture
 from stages.tuning.architecture import Architecture, Lora, hidden_states
 from stages.tuning.metadata import from_config

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from stages.params import Datasets, Starts, Study
+from stages.core.params import Datasets, Starts, Study
 from stages.tuning.checkpoints import Checkpoint, adapter_names, curve
 
 

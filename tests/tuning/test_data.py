@@ -6,7 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.tokenizer import Tokenizer, tokenizer_of
 from stages.models import base
 from stages.tuning.data import Sample, answer_sample, batches, held_out, joined, pack, require_rows, split, text_sample

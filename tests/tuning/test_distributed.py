@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages import tables
+from stages.core import tables
 from stages.tuning.distributed import shares
 
 ROOT = Path(__file__).parent.parent.parent

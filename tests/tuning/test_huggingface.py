@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import huggingface
 from stages.tuning.architecture import Architecture
 from tests import checkpoints

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torchtune.modules import TransformerDecoder
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning.architecture import Lora
 from stages.tuning.data import Sample, joined
 from stages.tuning.loop import Run, Schedule, Tuning, affordable, pick_device, precision, rate_factor, train

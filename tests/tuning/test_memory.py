@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from stages.errors import InputError
-from stages.runtime import Runtime
+from stages.core.errors import InputError
+from stages.core.runtime import Runtime
 from stages.tuning import memory
 from stages.tuning.architecture import Architecture, Lora, build, hidden_states
 from stages.tuning.losses import logits_at_once

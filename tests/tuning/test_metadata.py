@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import metadata
 from stages.tuning.architecture import Architecture, RopeScaling, rope_factors
 from stages.tuning.metadata import config, from_config, from_gguf, scaled_by

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages import tables
+from stages.core import tables
 from stages.tuning import resume
 from stages.tuning.data import Sample
 from stages.tuning.points import Point

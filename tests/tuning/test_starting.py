@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.tuning import formats
 from stages.tuning.architecture import Lora
 from stages.tuning.starting import fill, last_checkpoint, read

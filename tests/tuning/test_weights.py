@@ -9,7 +9,7 @@ from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.llm.llamacpp import LlamaCpp
 from stages.tuning import weights
 from stages.tuning.architecture import Architecture, Lora

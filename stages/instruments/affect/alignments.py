@@ -7,8 +7,8 @@ can be held against each other. Averages take topics as clusters (:func:`stages.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from stages.core.results import Figures
 from stages.instruments.affect.samples import GROUPS, Topic, Who, together
-from stages.results import Figures
 from stages.statistics.bootstrap import DRAWS, Estimate
 from stages.statistics.divergence import Alignment, Drawn, Sample, alignment, average, entropy_gap, floor, raw_at, tendency
 

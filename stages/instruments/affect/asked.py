@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.classifier import Floats
 from stages.llm.injection import shown
-from stages.llm.interface import LanguageModel, in_order
-from stages.prompts import Task
+from stages.llm.interface import LanguageModel, choices
+from stages.llm.prompts import Task
 
 LEAST = 1e-6
 
@@ -37,7 +37,7 @@ class Asked:
             raise InputError("the prompt of an affect classifier needs two options under `options`: yes, then no.")
         asked = [*(shown(text, self.max_characters) for text in texts), *self.task.neutral]
         prompts = [self.task.render(label, {"post": text}) for text in asked for label in self.labels]
-        answers = in_order(self.model.choose(prompts, self.task.options), len(prompts))
+        answers = choices(self.model, prompts, self.task.options)
         yes = np.clip(np.array([answer.probabilities[0] for answer in answers]).reshape(len(asked), len(self.labels)), LEAST, 1 - LEAST)
         odds = np.log(yes / (1 - yes))
         if self.task.neutral:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.classifier import Floats
 
 BATCH = 32

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
+from stages.core.errors import InputError
+from stages.core.params import read_yaml
 from stages.corpora.issues import Phrases, pattern
-from stages.errors import InputError
 from stages.instruments.affect.classifier import Floats
-from stages.params import read_yaml
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import sheets
-from stages.errors import InputError
+from stages.core import sheets
+from stages.core.errors import InputError
+from stages.core.results import Figures
 from stages.instruments.affect.classifier import LABELS, Measure
-from stages.results import Figures
 from stages.statistics.bootstrap import DRAWS, interval
 from stages.statistics.multilabel import Labels, macro_f1
 

@@ -4,11 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import prompts
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.asked import Asked
 from stages.instruments.affect.classifier import EMOTIONS, MORALS
-from stages.prompts import Task
+from stages.llm import prompts
+from stages.llm.prompts import Task
 
 TASK = Task(system="", user="$post: $meaning?", options=("Yes", "No"), wording={"joy": {"meaning": "joy"}, "fear": {"meaning": "worry"}})
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.checkpoint import Checkpoint
 
 LABELS = ("joy", "fear", "anger")

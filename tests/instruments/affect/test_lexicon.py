@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.classifier import EMOTIONS, MORALS
 from stages.instruments.affect.lexicon import load
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.instruments.affect.quality import against_gold, read_gold
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from stages.files import replacing
+from stages.core.files import replacing
 
 Figures: TypeAlias = Mapping[str, "Figures | float | int | str | bool"]
 

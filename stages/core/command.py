@@ -12,8 +12,8 @@ from typing import Any
 
 import filelock
 
-from stages.errors import InputError
-from stages.workspace import state_folder
+from stages.core.errors import InputError
+from stages.core.workspace import state_folder
 
 
 def run(main: Callable[..., None], argv: list[str] | None = None) -> None:

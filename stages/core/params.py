@@ -7,7 +7,7 @@ import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 FILE = Path("params.yaml")
 

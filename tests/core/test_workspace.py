@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stages import command
-from stages.errors import InputError
-from stages.workspace import repository_root, state_folder
+from stages.core import command
+from stages.core.errors import InputError
+from stages.core.workspace import repository_root, state_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +62,8 @@ STAGE = '''"""Copies a text once it is told to."""
 
 from pathlib import Path
 
-from stages import command
-from stages.errors import InputError
+from stages.core import command
+from stages.core.errors import InputError
 
 
 def main(source: Path, mode: str) -> None:

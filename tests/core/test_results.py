@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.progress import Progress
-from stages.results import six_digits, write_metrics, write_plot
+from stages.core.progress import Progress
+from stages.core.results import six_digits, write_metrics, write_plot
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")])

@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 
 def device_for(wish: str) -> torch.device:

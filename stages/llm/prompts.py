@@ -15,9 +15,9 @@ from string import Template
 
 import pydantic
 
-from stages.errors import InputError
+from stages.core.errors import InputError
+from stages.core.params import Section, parse, read_yaml
 from stages.llm.interface import Message, Prompt
-from stages.params import Section, parse, read_yaml
 
 
 class Task(Section):

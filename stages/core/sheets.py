@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 
 
 def read(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import pydantic
 
-from stages.params import Section
+from stages.core.params import Section
 
 
 class Runtime(Section):

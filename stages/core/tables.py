@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.errors import InputError
-from stages.files import replacing
+from stages.core.errors import InputError
+from stages.core.files import replacing
 
 PROVENANCE = b"plumbline"  # key of the file metadata
 POSTS = pa.schema(

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import sheets
-from stages.errors import InputError
+from stages.core import sheets
+from stages.core.errors import InputError
 
 
 def test_text_columns_stay_text_and_empty_cells_empty(tmp_path: Path) -> None:
