@@ -45,7 +45,7 @@ def by_llama(model: LlamaCpp, prompt: list[int]) -> np.ndarray:
 
 
 def ours(model: Forward, prompts: list[list[int]]) -> np.ndarray:
-    found = dict(model.log_probabilities(prompts, TREE))
+    found = dict(model.log_probabilities(prompts, [TREE] * len(prompts)))
     assert sorted(found) == list(range(len(prompts)))
     return np.stack([found[index] for index in range(len(prompts))])
 
