@@ -74,7 +74,7 @@ class Remembered:
 
     def __init__(self, model: LlamaCpp) -> None:
         self.model, self.fingerprint, self.generate = model, model.fingerprint, model.generate
-        self.asked = list[tuple[Sequence[Prompt], Sequence[str]]]()
+        self.asked = list[tuple[Sequence[Prompt], Sequence[Sequence[str]]]]()
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> Iterator[tuple[int, Choice]]:
         """See :class:`stages.llm.interface.LanguageModel`."""

@@ -293,7 +293,7 @@ def test_probabilities_are_the_same_alone_and_in_a_batch(model: LlamaCpp, choice
 def test_prompts_may_have_options_of_their_own(model: LlamaCpp) -> None:
     own = [OPTIONS, ("Red", "Dark blue", "A shade of green"), ("7", "70"), OPTIONS]
     found = in_order(model.choose(PROMPTS[:4], own), 4)
-    for prompt, options, together in zip(PROMPTS, own, found, strict=False):
+    for prompt, options, together in zip(PROMPTS[:4], own, found, strict=True):
         alone = choice(model, prompt, options)
         np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=0.02)
         assert np.log(together.mass) == pytest.approx(np.log(alone.mass), abs=0.1)
